@@ -1,0 +1,214 @@
+"""Ingest: one fetched batch of a source partition becomes one envelope a target partition.
+
+Stateless. Every row ends as a row of an envelope, as an ignored row with its reason, or as a dead letter. Rows are
+routed by platform campaign, so that whatever is known of one lies in one ordered log.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Final, Protocol
+
+import msgspec
+
+from core.delta_columns import DeltaBatch
+from core.lateness import Lateness
+from schemas import dead_letter, envelope
+from schemas.calendar import Accounts
+from schemas.dead_letter import DeadLetter, SourcePosition
+from schemas.decode import Reader, decode_record
+from schemas.envelope import Envelope, LinkRow, OutcomeRow, SnapshotRow
+from schemas.event import Ignored, Kind, MetricEvent, Rejection
+from schemas.link import Link, decode_link
+from schemas.platform import Platform
+from schemas.topics import CAMPAIGN_LINKS, METRICS_TOPICS
+
+ACCOUNT_HEADER: Final = "parallax-account"
+MAX_ROWS: Final = 8_000
+MAX_BYTES: Final = 1 << 20
+
+
+class SourceRecord(Protocol):
+    """What is read of a fetched record."""
+
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes]]
+
+
+class RejectedRow(msgspec.Struct, frozen=True):
+    """A dead letter and the record that it came from."""
+
+    letter: DeadLetter
+    record: SourceRecord
+
+
+class Ingested(msgspec.Struct, frozen=True):
+    """What one batch became: envelopes as (target partition, bytes), dead letters, rows seen, and the source's
+    watermark.
+    """
+
+    envelopes: list[tuple[int, bytes]]
+    rejected: list[RejectedRow]
+    rows: int
+    watermark_ms: int
+
+
+class Ingest(msgspec.Struct, frozen=True):
+    """The configuration of ingest: known accounts, lateness, payload limit, number of target partitions."""
+
+    partitions: int
+    accounts: Accounts = Accounts()
+    lateness: Lateness = Lateness()
+    max_payload_bytes: int = 65_536
+
+    def batch(
+        self, topic: str, partition: int, records: Sequence[SourceRecord], watermark_ms: int = -1, lag: int = 0
+    ) -> Ingested:
+        """Decode, judge and route a batch. ``topic`` is the base name; ``watermark_ms`` is what the source had
+        observed before, ``lag`` how many of its records are yet to be read.
+        """
+        envelopes: list[tuple[int, bytes]] = []
+        rejected: list[RejectedRow] = []
+        rows = 0
+        for chunk in chunks(records):
+            routed = _Routed(self, topic, partition, watermark_ms, lag)
+            for record in chunk:
+                routed.add(record)
+            watermark_ms = routed.watermark_ms
+            rows += routed.rows
+            envelopes += routed.envelopes()
+            rejected += routed.rejected
+        return Ingested(envelopes, rejected, rows, watermark_ms)
+
+    def heartbeat(self, topic: str, partition: int, watermark_ms: int, *, idle: bool) -> list[tuple[int, bytes]]:
+        """Envelopes without rows that carry a source partition's watermark to every target partition."""
+        payload = envelope.encode(Envelope(topic=topic, partition=partition, watermark_ms=watermark_ms, idle=idle))
+        return [(target, payload) for target in range(self.partitions)]
+
+
+def chunks(records: Sequence[SourceRecord]) -> Iterable[Sequence[SourceRecord]]:
+    """Runs of records whose envelopes stay within what a Kafka record may hold."""
+    start = size = 0
+    for position, record in enumerate(records):
+        size += len(record.value or b"")
+        if size >= MAX_BYTES or position - start + 1 >= MAX_ROWS:
+            yield records[start : position + 1]
+            start, size = position + 1, 0
+    if start < len(records):
+        yield records[start:]
+
+
+PLATFORM_OF: Final = {topic: platform for platform, topic in METRICS_TOPICS.items()}
+
+
+class _Routed:
+    """The rows of one chunk, on their way to target partitions."""
+
+    def __init__(self, config: Ingest, topic: str, partition: int, watermark_ms: int, lag: int) -> None:
+        self.config = config
+        self.topic = topic
+        self.partition = partition
+        self.watermark_ms = watermark_ms
+        self.lag = lag
+        self.rejected: list[RejectedRow] = []
+        self.rows = 0
+        self._targets: dict[str, int] = {}
+        self._snapshots: dict[int, list[SnapshotRow]] = {}
+        self._links: dict[int, list[LinkRow]] = {}
+        self._outcomes: list[OutcomeRow] = []
+        self._deltas = DeltaBatch(config.accounts, config.lateness, config.partitions)
+        self._reader = Reader(
+            platform=PLATFORM_OF.get(topic, Platform.UNKNOWN),
+            accounts=config.accounts,
+            max_bytes=config.max_payload_bytes,
+        )
+
+    def add(self, record: SourceRecord) -> None:
+        if self.topic == CAMPAIGN_LINKS:
+            self._add_link(record)
+            return
+        payload = record.value
+        if payload is not None and len(payload) <= self.config.max_payload_bytes and not record.headers:
+            observed = self._deltas.add_payload(payload, record.offset, record.timestamp)
+            if observed >= 0:
+                self.rows += 1
+                self.watermark_ms = max(self.watermark_ms, observed)
+                return
+        self._add_decoded(record)
+
+    def _add_decoded(self, record: SourceRecord) -> None:
+        account = next(
+            (value.decode("utf-8", "replace") for name, value in record.headers if name == ACCOUNT_HEADER), ""
+        )
+        outcomes = decode_record(record.value, self._reader, arrival_ms=record.timestamp, account_hint=account)
+        for index, outcome in enumerate(outcomes):
+            self.rows += 1
+            if isinstance(outcome, MetricEvent):
+                refusal = self.config.lateness.judge(outcome, record.timestamp)
+                if refusal is None:
+                    self._add_event(outcome, record.offset, index)
+                else:
+                    self._end(record, index, refusal)
+            else:
+                self._end(record, index, outcome)
+
+    def _add_event(self, event: MetricEvent, offset: int, index: int) -> None:
+        self.watermark_ms = max(self.watermark_ms, event.observed_ms)
+        if event.kind is Kind.DELTA:
+            self._deltas.add_event(event, offset, index)
+        else:
+            target = self._target(f"{event.platform}:{event.campaign_id}")
+            self._snapshots.setdefault(target, []).append(SnapshotRow(offset, index, event))
+
+    def _add_link(self, record: SourceRecord) -> None:
+        self.rows += 1
+        outcome = decode_link(
+            record.key, record.value, arrival_ms=record.timestamp, max_bytes=self.config.max_payload_bytes
+        )
+        if isinstance(outcome, Link):
+            target = self._target(f"{outcome.platform}:{outcome.platform_campaign_id}")
+            self._links.setdefault(target, []).append(LinkRow(record.offset, 0, outcome))
+            self.watermark_ms = max(self.watermark_ms, record.timestamp)
+        else:
+            self._end(record, 0, outcome)
+
+    def _end(self, record: SourceRecord, index: int, outcome: Ignored | Rejection) -> None:
+        code = outcome.code if isinstance(outcome, Rejection) else outcome.reason
+        self._outcomes.append(OutcomeRow(record.offset, index, str(code)))
+        if isinstance(outcome, Rejection):
+            source = SourcePosition(self.topic, self.partition, record.offset, index, record.timestamp)
+            self.rejected.append(RejectedRow(dead_letter.describe(source, outcome.code, outcome.sentence), record))
+
+    def _target(self, platform_campaign: str) -> int:
+        target = self._targets.get(platform_campaign)
+        if target is None:
+            target = self._targets[platform_campaign] = envelope.target_partition(
+                platform_campaign, self.config.partitions
+            )
+        return target
+
+    def envelopes(self) -> list[tuple[int, bytes]]:
+        deltas = self._deltas.columns()
+        home = self.partition % self.config.partitions
+        targets = self._snapshots.keys() | self._links.keys() | deltas.keys()
+        if self._outcomes:
+            targets |= {home}
+        return [
+            (
+                target,
+                envelope.encode(
+                    Envelope(
+                        topic=self.topic,
+                        partition=self.partition,
+                        watermark_ms=self.watermark_ms,
+                        lag=self.lag,
+                        outcomes=self._outcomes if target == home else [],
+                        snapshots=self._snapshots.get(target, []),
+                        links=self._links.get(target, []),
+                        deltas=deltas.get(target),
+                    )
+                ),
+            )
+            for target in sorted(targets)
+        ]

@@ -1,0 +1,44 @@
+"""Watermarks: what has been observed on every source, never the wall clock.
+
+A watermark decides when an insight is final and when state expires. It never decides what is counted.
+"""
+
+from collections.abc import Collection, Hashable
+from typing import Generic, TypeVar
+
+Source = TypeVar("Source", bound=Hashable)
+
+
+class Watermarks(Generic[Source]):
+    """The watermark over several sources: the least of theirs. Sources that have shown nothing hold it back.
+
+    A source that is idle (read to its end, and quiet) does not hold it back until it speaks again. A source's own
+    watermark never falls, and neither does the whole.
+    """
+
+    def __init__(self, expected: Collection[Source] = ()) -> None:
+        self._observed: dict[Source, int] = dict.fromkeys(expected, -1)
+        self._idle: set[Source] = set()
+        self._reached = -1
+
+    def observe(self, source: Source, watermark_ms: int, *, idle: bool = False) -> None:
+        """Take a source's report."""
+        self._observed[source] = max(self._observed.get(source, -1), watermark_ms)
+        if idle:
+            self._idle.add(source)
+        else:
+            self._idle.discard(source)
+
+    @property
+    def value(self) -> int:
+        """UTC milliseconds, −1 while some source has shown nothing."""
+        active = [observed for source, observed in self._observed.items() if source not in self._idle]
+        if active:
+            self._reached = max(self._reached, min(active))
+        elif self._observed:
+            self._reached = max(self._reached, max(self._observed.values()))
+        return self._reached
+
+    def dump(self) -> list[tuple[Source, int, bool]]:
+        """Each source's watermark and whether it is idle."""
+        return [(source, observed, source in self._idle) for source, observed in self._observed.items()]

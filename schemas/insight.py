@@ -1,0 +1,140 @@
+"""``CrossPlatformInsight``: what a campaign did in one window, over all of its platforms.
+
+Wire: JSON on ``insights.cross-platform`` and, compacted by insight id, on ``insights.latest``. Money is in int64
+micros of the stated currency. ``version`` orders the insights of one id: a reader keeps the highest (revision,
+phase). ``version``, ``phase``, ``as_of`` and ``correction`` tell how an insight came about; all else is its content,
+which is the same, byte for byte, whatever way the records took.
+"""
+
+from enum import IntEnum
+from typing import Final
+
+import msgspec
+
+
+class Phase(IntEnum):
+    """How settled a window is: still open, past its lateness, or changed after that."""
+
+    PRELIMINARY = 0
+    FINAL = 1
+    CORRECTED = 2
+
+
+class Version(msgspec.Struct, frozen=True, order=True):
+    """Compared as a pair. ``phase`` is the ``Phase``'s number."""
+
+    revision: int
+    phase: int
+
+
+class MoneyTotals(msgspec.Struct, frozen=True):
+    """Micros of one currency; an empty currency is an unknown one. None says that nothing reported the amount."""
+
+    currency: str
+    spend_micros: int | None
+    revenue_micros: int | None
+
+
+class InsightTotals(msgspec.Struct, frozen=True, kw_only=True):
+    """Sums over the platforms, None where no platform reports the metric. ``conversions_micros`` are 1e-6 of a
+    conversion.
+
+    ``spend_micros`` and ``revenue_micros`` are in ``currency``; all three are None where the money is in several
+    currencies, which ``money`` then lists.
+    """
+
+    impressions: int | None
+    clicks: int | None
+    link_clicks: int | None
+    conversions_micros: int | None
+    engagements: int | None
+    video_views: int | None
+    currency: str | None
+    spend_micros: int | None
+    revenue_micros: int | None
+    money: list[MoneyTotals]
+
+
+class PlatformBreakdown(msgspec.Struct, frozen=True, kw_only=True):
+    """One platform's part: counts, ratios derived from them, values normalized by the profile, and what they rest on.
+
+    ``coverage`` is the share of the window that the platform has reported. ``zone_assumed`` says that its dates were
+    read as UTC.
+    """
+
+    totals: InsightTotals
+    ctr: float | None
+    cpc: float | None
+    cpm: float | None
+    engagement_rate: float | None
+    roas: float | None
+    normalized_ctr: float | None
+    normalized_cpc: float | None
+    normalized_cpm: float | None
+    normalized_engagement: float | None
+    normalized_quality: float | None
+    composite_score: float | None
+    confidence: float
+    components: list[str]
+    absent: dict[str, str]
+    coverage: float
+    zones: list[str]
+    zone_assumed: bool
+    basis: list[str]
+    platform_campaigns: list[str]
+
+
+class Correction(msgspec.Struct, frozen=True, kw_only=True):
+    """Why a final insight changed, and by how much: new minus previously published totals, by metric and by
+    currency.
+    """
+
+    reason: str
+    difference: dict[str, int]
+
+
+class CrossPlatformInsight(msgspec.Struct, frozen=True, kw_only=True):
+    """Schema version 1. Averages of normalized values are weighted by the platforms' confidence; ``roas`` is pooled."""
+
+    schema_version: int = 1
+    insight_id: str
+    campaign_id: str
+    window: str
+    window_start: str
+    window_end: str
+    version: Version
+    phase: str
+    as_of: str
+    correction: Correction | None
+    totals: InsightTotals
+    ctr: float | None
+    roas: float | None
+    roas_reason: str | None
+    normalized_ctr: float | None
+    normalized_cpc: float | None
+    normalized_cpm: float | None
+    normalized_engagement: float | None
+    normalized_quality: float | None
+    composite_score: float | None
+    confidence: float
+    consistency_score: float | None
+    best_platform: str | None
+    coverage: dict[str, float]
+    platform_breakdown: dict[str, PlatformBreakdown]
+    benchmarks: str
+
+
+_NOT_CONTENT: Final = frozenset({"version", "phase", "as_of", "correction"})
+_encoder: Final = msgspec.json.Encoder(order="deterministic")
+decode: Final = msgspec.json.Decoder(CrossPlatformInsight).decode
+
+
+def encode(insight: CrossPlatformInsight) -> bytes:
+    """JSON with a fixed order of fields."""
+    return _encoder.encode(insight)
+
+
+def content(insight: CrossPlatformInsight) -> bytes:
+    """The bytes that every correct computation over the same records agrees on."""
+    fields = msgspec.structs.asdict(insight)
+    return _encoder.encode({name: value for name, value in fields.items() if name not in _NOT_CONTENT})

@@ -1,0 +1,65 @@
+"""CTR predictions: for a campaign and each of its platforms, what share of impressions will be clicked in the next
+window.
+
+Wire: JSON on ``predictions.ctr``, one record a campaign and window. Features end where the label's window begins.
+"""
+
+from typing import Final
+
+import msgspec
+
+
+class CtrInputs(msgspec.Struct, frozen=True, kw_only=True):
+    """What a rate was computed from: decayed counts, and the prior that they were shrunk towards (strength in
+    impressions).
+    """
+
+    impressions: float
+    clicks: float
+    prior_rate: float
+    prior_strength: float
+    expected_impressions: float
+
+
+class CtrRate(msgspec.Struct, frozen=True, kw_only=True):
+    """A probability with the 90 % interval of the CTR that will be observed on the expected impressions.
+
+    ``source`` is ``empirical_bayes``, or ``prior`` where the platform has shown no impression.
+    """
+
+    rate: float
+    low: float
+    high: float
+    source: str
+    inputs: CtrInputs
+
+
+class CtrPrediction(msgspec.Struct, frozen=True, kw_only=True):
+    """Schema version 1. ``platforms`` holds a rate for each platform that the campaign runs on."""
+
+    schema_version: int = 1
+    prediction_id: str
+    campaign_id: str
+    window: str
+    feature_end: str
+    label_start: str
+    label_end: str
+    revision: int
+    model: str
+    half_life_days: float
+    rate: float
+    low: float
+    high: float
+    source: str
+    inputs: CtrInputs
+    platforms: dict[str, CtrRate]
+    platforms_used: list[str]
+
+
+_encoder: Final = msgspec.json.Encoder(order="deterministic")
+decode: Final = msgspec.json.Decoder(CtrPrediction).decode
+
+
+def encode(prediction: CtrPrediction) -> bytes:
+    """JSON with a fixed order of fields."""
+    return _encoder.encode(prediction)

@@ -1,0 +1,20 @@
+"""Topic names and what each holds."""
+
+from typing import Final
+
+from schemas.platform import Platform
+
+METRICS_TOPICS: Final = {
+    Platform.META: "ads.metrics.meta",
+    Platform.TIKTOK: "ads.metrics.tiktok",
+    Platform.GOOGLE_ADS: "ads.metrics.google",
+}
+CAMPAIGN_LINKS: Final = "ads.campaign-links"
+ROUTED: Final = "ads.metrics.routed"
+ROLLUPS: Final = "ads.rollups"
+INSIGHTS: Final = "insights.cross-platform"
+INSIGHTS_LATEST: Final = "insights.latest"
+PREDICTIONS: Final = "predictions.ctr"
+DEAD_LETTERS: Final = "ads.dead-letters"
+
+INGEST_TOPICS: Final = (*METRICS_TOPICS.values(), CAMPAIGN_LINKS)

@@ -1,0 +1,308 @@
+"""Bootstrap: the Faust application of a worker, all of its parts put together in one place."""
+
+import asyncio
+import logging
+import ssl
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import faust
+from faust.types import TP
+from mode import CrashingSupervisor
+from yarl import URL
+
+from core.campaigns import InsightConfig
+from core.ingest import Ingest
+from core.lateness import Lateness
+from core.profile import DEFAULT_PROFILE, load_profile
+from core.window import parse_window
+from schemas import topics as names
+from stream_app.aggregate_stage import AggregateStage
+from stream_app.batch_transport import Batch, BatchConsumer, BatchTransport
+from stream_app.errors import SetupError
+from stream_app.hot_store import HotStore, HotWriter
+from stream_app.ingest_stage import IngestStage
+from stream_app.insight_stage import InsightStage
+from stream_app.producer import BatchProducer
+from stream_app.settings import Settings
+from stream_app.table import PartitionedTable
+from stream_app.topics import name
+
+log = logging.getLogger(__name__)
+
+FETCH_BYTES = 4 * 1024 * 1024
+QUEUED_BATCHES = 8
+HEARTBEAT_S = 0.5
+REVOKE_S = 20.0
+"""A rebalance waits this long for a last checkpoint; what it misses is redelivered."""
+
+
+def ingest_config(settings: Settings) -> Ingest:
+    """How input is decoded, judged and routed."""
+    return Ingest(
+        partitions=settings.partitions,
+        accounts=settings.known_accounts(),
+        lateness=Lateness(
+            horizon_ms=settings.horizon.ms,
+            delta_ms=settings.delta_lateness.ms,
+            future_ms=settings.future_tolerance.ms,
+        ),
+        max_payload_bytes=settings.max_payload_bytes,
+    )
+
+
+def insight_config(settings: Settings) -> InsightConfig:
+    """Which windows there are, and how they are judged. Raises ``SetupError``."""
+    profile = DEFAULT_PROFILE
+    if settings.profile_file is not None:
+        try:
+            profile = load_profile(Path(settings.profile_file).read_bytes())
+        except (OSError, ValueError) as error:
+            raise SetupError(f"{settings.profile_file}: {error}") from error
+    return InsightConfig(
+        windows=tuple(parse_window(window) for window in settings.windows),
+        profile=profile,
+        final_after_ms={str(platform): after.ms for platform, after in settings.final_after.items()},
+        emit_interval_ms=settings.emit_interval.ms,
+    )
+
+
+class ParallaxApp(faust.App):
+    """A Faust application with batch delivery and three stages: ``ingest``, ``aggregate`` and ``insights``."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.consumer: Any
+        super().__init__(
+            settings.topic_prefix + settings.app_id,
+            broker=[URL(f"kafka://{server.strip()}") for server in settings.kafka_bootstrap.split(",")],
+            broker_credentials=_credentials(settings),
+            store="memory://",
+            datadir=str(settings.datadir),
+            key_serializer="raw",
+            value_serializer="raw",
+            topic_partitions=settings.partitions,
+            topic_allow_declare=False,
+            topic_disable_leader=True,
+            consumer_auto_offset_reset="earliest",
+            consumer_max_fetch_size=FETCH_BYTES,
+            stream_buffer_maxsize=QUEUED_BATCHES,
+            stream_wait_empty=False,
+            broker_commit_interval=1.0,
+            broker_session_timeout=settings.session_timeout.seconds,
+            broker_heartbeat_interval=min(3.0, settings.session_timeout.seconds / 3),
+            broker_rebalance_timeout=60.0,
+            producer_request_timeout=30.0,
+            producer_threaded=False,
+            agent_supervisor=CrashingSupervisor,
+            web_enabled=settings.health_port > 0,
+            web_bind="127.0.0.1",
+            web_host="127.0.0.1",
+            web_port=settings.health_port or 6066,
+            web_tables_enabled=False,
+            web_router_enabled=False,
+            Table=PartitionedTable,
+        )
+        self._open: set[TP] = set()
+        self._draining = False
+        self.batches = BatchProducer(settings)
+        self.blocks: Any = self._table("blocks")
+        self.campaigns: Any = self._table("campaigns")
+        self.hot = _hot_writer(settings, lambda: self.insights.rebuild())
+        self.ingest = IngestStage(settings, ingest_config(settings), self.batches)
+        self.aggregate = AggregateStage(settings, self.blocks, self.batches, lambda: self.consumer)
+        self.insights = InsightStage(
+            settings, insight_config(settings), self.campaigns, self.batches, lambda: self.consumer, self.hot
+        )
+        self.started_at = time.time()
+        _agents(self)
+
+    def _table(self, table: str) -> Any:
+        return self.Table(
+            table,
+            partitions=self.settings.partitions,
+            key_type=bytes,
+            value_type=bytes,
+        )
+
+    def _new_transport(self) -> BatchTransport:
+        batched = {*self.ingest.topics, self._full(names.ROUTED), self._full(names.ROLLUPS)}
+        batched |= {table.changelog_topic.get_topic_name() for table in (self.blocks, self.campaigns)}
+
+        class Consumer(BatchConsumer):
+            batch_topics = frozenset(batched)
+            before_revoke = staticmethod(self._before_revoke)
+
+        class Transport(BatchTransport):
+            pass
+
+        Transport.Consumer = Consumer
+        return Transport(self.conf.broker_consumer, self)
+
+    def _full(self, base: str) -> str:
+        return name(self.settings, base)
+
+    def partitions_of(self, base: str, assigned: set[TP]) -> set[int]:
+        """The assigned partitions of a topic."""
+        return {tp.partition for tp in assigned if tp.topic == self._full(base)}
+
+    async def _before_revoke(self, revoked: set[TP]) -> None:
+        try:
+            await asyncio.wait_for(self.settle(), REVOKE_S)
+        except Exception as error:  # noqa: BLE001 - whatever failed was not finished, and will be redelivered
+            log.warning("no last checkpoint before the rebalance: %s", error)
+        self.ingest.revoke(revoked)
+        for base, stage in ((names.ROUTED, self.aggregate), (names.ROLLUPS, self.insights)):
+            stage.checkpoints.forget(revoked)
+            stage.close(self.partitions_of(base, revoked))
+        self._open -= revoked
+
+    async def settle(self) -> None:
+        """Make everything that was taken durable."""
+        await self.ingest.drain()
+        await self.aggregate.checkpoints.run()
+        await self.insights.checkpoints.run()
+
+    @property
+    def settled(self) -> bool:
+        """Whether partitions are assigned and their tables recovered."""
+        tables: Any = self.tables
+        return not self.rebalancing and bool(tables.recovery.completed.is_set())
+
+    def open_assigned(self) -> None:
+        """Open the partitions that were assigned and recovered since the last look."""
+        if not self.settled:
+            return
+        assigned = set(self.consumer.assignment())
+        new = assigned - self._open
+        self._open = assigned
+        if opened := self.partitions_of(names.ROUTED, new):
+            self.aggregate.open(opened)
+        if opened := self.partitions_of(names.ROLLUPS, new):
+            self.insights.open(opened)
+
+    def is_current(self, event: Any) -> bool:
+        """Whether a batch was fetched in the group generation that holds now; older ones belong to nobody."""
+        batch: Batch = event.message.value
+        return (
+            not self._draining
+            and batch.generation == self.consumer_generation_id
+            and event.message.tp in self.consumer.assignment()
+        )
+
+    async def check(self) -> None:
+        """Write the checkpoints that are due, and raise what kept ingest from making a batch durable."""
+        self.open_assigned()
+        if (error := self.ingest.failure()) is not None:
+            raise error
+        for stage in (self.aggregate, self.insights):
+            if stage.checkpoints.due:
+                await stage.checkpoints.run()
+
+    async def beat(self) -> None:
+        """Tell the aggregate partitions what the sources have observed."""
+        if self.settled and self.batches.ready:
+            await self.ingest.heartbeat(self.consumer, set(self.consumer.assignment()))
+
+    async def on_stop(self) -> None:
+        """A clean stop takes nothing more, makes what was taken durable, and commits it."""
+        self._draining = True
+        if not self.crashed:
+            try:
+                await asyncio.wait_for(self.settle(), REVOKE_S)
+            except Exception as error:  # noqa: BLE001 - it was not finished, and will be redelivered
+                log.warning("no last checkpoint before the stop: %s", error)
+        await super().on_stop()
+        await self.batches.stop()
+
+    async def fail(self, error: BaseException) -> None:
+        """End the worker: what could not be made durable is not acknowledged."""
+        log.error("%s: %s; the worker ends, and what was not finished will be redelivered", type(error).__name__, error)
+        await self.crash(error)
+
+
+def _credentials(settings: Settings) -> Any:
+    context = settings.aiokafka_security().get("ssl_context")
+    if settings.security_protocol.startswith("SASL"):
+        return faust.SASLCredentials(
+            mechanism=settings.sasl_mechanism,
+            username=settings.sasl_username,
+            password=settings.sasl_password.get_secret_value(),
+            ssl_context=context,
+        )
+    return faust.SSLCredentials(context) if isinstance(context, ssl.SSLContext) else None
+
+
+def _hot_writer(settings: Settings, on_loss: Callable[[], None]) -> HotWriter | None:
+    if not settings.cache_enabled:
+        return None
+    store = HotStore.connect(
+        host=settings.redis_host,
+        port=settings.redis_port,
+        db=settings.redis_db,
+        username=settings.redis_username or None,
+        password=settings.redis_password.get_secret_value() or None,
+        tls=settings.redis_tls,
+        ca_file=str(settings.redis_cafile) if settings.redis_cafile else None,
+        ttl_seconds=settings.cache_ttl,
+    )
+    return HotWriter(store, on_loss)
+
+
+def _agents(app: ParallaxApp) -> None:
+    def topic(base: str) -> Any:
+        return app.topic(
+            name(app.settings, base), key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw"
+        )
+
+    async def consume(stream: Any, stage: Any) -> None:
+        async for event in stream.noack().events():
+            if not app.is_current(event):
+                continue
+            try:
+                app.open_assigned()
+                await stage.take(event, app.consumer)
+            except asyncio.CancelledError:
+                raise
+            except BaseException as error:
+                await app.fail(error)
+                raise
+
+    for base in names.INGEST_TOPICS:
+
+        async def ingest(stream: Any) -> None:
+            await consume(stream, app.ingest)
+
+        app.agent(topic(base), name=f"ingest-{base}")(ingest)
+
+    @app.agent(topic(names.ROUTED), name="aggregate")
+    async def aggregate(stream: Any) -> None:
+        await consume(stream, app.aggregate)
+
+    @app.agent(topic(names.ROLLUPS), name="insights")
+    async def insights(stream: Any) -> None:
+        await consume(stream, app.insights)
+
+    @app.task  # type: ignore[untyped-decorator]
+    async def checkpoint() -> None:
+        await app.batches.start()
+        await _repeat(app, app.settings.checkpoint_interval.seconds, app.check)
+
+    @app.task  # type: ignore[untyped-decorator]
+    async def heartbeat() -> None:
+        await _repeat(app, HEARTBEAT_S, app.beat)
+
+
+async def _repeat(app: ParallaxApp, seconds: float, work: Callable[[], Awaitable[None]]) -> None:
+    """Do work again and again until the worker stops; a failure ends the worker."""
+    while not app.should_stop:
+        await app.sleep(seconds)
+        try:
+            await work()
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it is, going on would acknowledge what was lost
+            await app.fail(error)
+            return

@@ -1,0 +1,181 @@
+"""INSIGHTS: rollups change campaigns; insights and predictions go to their topics, hot ones to Redis."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from faust.types import TP
+
+from core.aggregate import TableWrite
+from core.campaigns import Campaigns, Checkpoint, Emission, InsightConfig
+from schemas import prediction as prediction_codec
+from schemas import topics as names
+from schemas.calendar import instant_ms
+from schemas.envelope import target_partition
+from schemas.prediction import CtrPrediction
+from stream_app.batch_transport import Batch, BatchConsumer
+from stream_app.checkpoint import Checkpoints
+from stream_app.hot_store import HotEntry, HotWriter
+from stream_app.producer import BatchProducer, Outgoing
+from stream_app.settings import Settings
+from stream_app.table import PartitionedTable
+from stream_app.topics import name
+
+log = logging.getLogger(__name__)
+
+REBUILD_CHUNK = 200
+"""Campaigns offered to Redis between two looks at the event loop."""
+
+
+class InsightStage:
+    """One worker's partitions of the rollups topic."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        config: InsightConfig,
+        table: PartitionedTable,
+        producer: BatchProducer,
+        consumer: Any,
+        hot: HotWriter | None,
+    ) -> None:
+        self._settings = settings
+        self._config = config
+        self._table = table
+        self._producer = producer
+        self._hot = hot
+        self._insights = name(settings, names.INSIGHTS)
+        self._latest = name(settings, names.INSIGHTS_LATEST)
+        self._predictions = name(settings, names.PREDICTIONS)
+        self._states: dict[int, Campaigns] = {}
+        self._rebuild: Iterator[list[HotEntry]] | None = None
+        self.published = 0
+        self.malformed = 0
+        self.checkpoints = Checkpoints(
+            self._write,
+            lambda tp, offset: consumer().finish(tp, offset),
+            interval_seconds=settings.checkpoint_interval.seconds,
+        )
+
+    async def take(self, event: Any, consumer: BatchConsumer) -> None:
+        """Apply one batch, and write a checkpoint when one is due."""
+        batch: Batch = event.message.value
+        tp: TP = event.message.tp
+        state = self._state(tp.partition)
+        for record in batch.records:
+            try:
+                state.apply(record.offset, record.value)
+            except ValueError:
+                self.malformed += 1
+                log.exception("rollup %s/%s@%s is skipped", tp.topic, tp.partition, record.offset)
+        self.checkpoints.applied(tp, batch.records[-1].offset, len(batch.records))
+        if self.checkpoints.due:
+            await self.checkpoints.run()
+
+    def _state(self, partition: int) -> Campaigns:
+        state = self._states.get(partition)
+        if state is None:
+            state = Campaigns.restore(self._table.contents[partition], self._config, self._settings.partitions)
+            self._states[partition] = state
+        return state
+
+    def open(self, partitions: set[int]) -> None:
+        """Restore the partitions that were assigned, and offer what they hold to Redis."""
+        for partition in partitions:
+            self._state(partition)
+        self.rebuild()
+
+    def close(self, partitions: set[int]) -> None:
+        """Forget partitions that were revoked."""
+        for partition in partitions:
+            self._states.pop(partition, None)
+
+    def rebuild(self) -> None:
+        """Begin to offer everything to Redis, a part at each checkpoint."""
+        self._rebuild = self._hot_entries() if self._hot is not None else None
+
+    @property
+    def rebuilding(self) -> bool:
+        """Whether Redis is being made whole."""
+        return self._rebuild is not None
+
+    async def _write(self) -> None:
+        now_ms = time.monotonic_ns() // 1_000_000
+        taken: list[tuple[int, Checkpoint]] = []
+        for partition, state in self._states.items():
+            if state.pending:
+                taken.append((partition, state.take(now_ms, preliminary=True)))
+                await asyncio.sleep(0)
+        writes: list[tuple[int, list[TableWrite]]] = [(partition, checkpoint.writes) for partition, checkpoint in taken]
+        await self._producer.send(
+            [record for partition, own in writes for record in self._table.outgoing(partition, own)]
+        )
+        for partition, own in writes:
+            self._table.written(partition, own)
+        sent = [record for _, checkpoint in taken for record in self._outgoing(checkpoint)]
+        await self._producer.send(sent)
+        self.published += sum(len(checkpoint.emissions) for _, checkpoint in taken)
+        await self._write_hot(checkpoint for _, checkpoint in taken)
+
+    def _outgoing(self, checkpoint: Checkpoint) -> Iterator[Outgoing]:
+        for emission in checkpoint.emissions:
+            insight = emission.insight
+            partition = target_partition(insight.campaign_id, self._settings.partitions)
+            key = insight.campaign_id.encode("utf-8", "surrogatepass")
+            yield Outgoing(self._insights, partition, key, emission.payload)
+            yield Outgoing(self._latest, partition, insight.insight_id.encode(), emission.payload)
+        for prediction in checkpoint.predictions:
+            partition = target_partition(prediction.campaign_id, self._settings.partitions)
+            key = prediction.campaign_id.encode("utf-8", "surrogatepass")
+            yield Outgoing(self._predictions, partition, key, prediction_codec.encode(prediction))
+
+    async def _write_hot(self, checkpoints: Iterable[Checkpoint]) -> None:
+        if self._hot is None:
+            return
+        for checkpoint in checkpoints:
+            self._hot.offer(_entries(checkpoint.hot, checkpoint.predictions))
+        if self._rebuild is not None:
+            part = next(self._rebuild, None)
+            if part is None:
+                self._rebuild = None
+            else:
+                self._hot.offer(part)
+        await self._hot.flush()
+
+    def _hot_entries(self) -> Iterator[list[HotEntry]]:
+        part: list[HotEntry] = []
+        for state in list(self._states.values()):
+            for count, (emissions, predictions) in enumerate(state.hot(), start=1):
+                part += _entries(emissions, predictions)
+                if count % REBUILD_CHUNK == 0:
+                    yield part
+                    part = []
+        yield part
+
+
+def _entries(emissions: Iterable[Emission], predictions: Iterable[CtrPrediction]) -> Iterator[HotEntry]:
+    for emission in emissions:
+        insight = emission.insight
+        yield HotEntry(
+            kind="insight",
+            campaign_id=insight.campaign_id,
+            window=insight.window,
+            window_start_ms=0,
+            revision=emission.campaign_position + 1,
+            phase=insight.version.phase,
+            value=emission.payload,
+            as_of_ms=instant_ms(insight.as_of),
+        )
+    for prediction in predictions:
+        yield HotEntry(
+            kind="prediction",
+            campaign_id=prediction.campaign_id,
+            window=prediction.window,
+            window_start_ms=0,
+            revision=prediction.revision,
+            phase=0,
+            value=prediction_codec.encode(prediction),
+            as_of_ms=instant_ms(prediction.feature_end),
+        )
