@@ -6,7 +6,8 @@ source positions (the fence) only tell a redelivered row, which is not counted a
 
 A checkpoint's table writes are ordered: event ids, blocks, links, then the mark. The mark carries the position up to
 which all else is whole. After a crash between them, ids past the mark are dropped and the log is applied again from
-the mark: a block that is already ahead refuses what it holds, and no delta is lost or added twice.
+the mark: a block that is already ahead refuses what it holds, and no delta is lost or added twice. Rollups wait until
+the log has been applied as far as any block or link was ahead: only then is the state again that of one prefix.
 """
 
 from collections import Counter, defaultdict
@@ -42,7 +43,7 @@ _pack: Final = msgspec.msgpack.Encoder().encode
 
 class Mark(msgspec.Struct, array_like=True):
     """The last write of a checkpoint. ``position`` is the routed offset up to which the table is whole, −1 for none;
-    ``published`` the revision up to which every rollup has been sent.
+    ``published`` the revision up to which every rollup has been sent; ``reached`` the watermark over all sources.
     """
 
     position: int = -1
@@ -50,6 +51,7 @@ class Mark(msgspec.Struct, array_like=True):
     fences: list[tuple[str, int, int, int]] = []
     watermarks: list[tuple[str, int, int, bool]] = []
     tallies: dict[str, dict[str, int]] = {}
+    reached: int = -1
 
 
 class TableWrite(NamedTuple):
@@ -99,6 +101,7 @@ class Aggregate:
         self._owed_links: set[PlatformCampaign] = set()
         self._changed = False
         self._told_watermark = -1
+        self._furthest = -1
 
     @classmethod
     def restore(cls, table: Mapping[bytes, bytes], partition: int = 0, sources: Iterable[Source] = ()) -> "Aggregate":
@@ -113,6 +116,7 @@ class Aggregate:
             elif kind == "link":
                 linked = _linked_decoder.decode(value)
                 state._links[linked.platform, linked.platform_campaign_id] = linked
+                state._furthest = max(state._furthest, linked.revision - 1)
                 if linked.revision > state.mark.published:
                     state._owed_links.add((linked.platform, linked.platform_campaign_id))
             elif kind == "ids":
@@ -124,6 +128,7 @@ class Aggregate:
     def _restore_mark(self, mark: Mark) -> None:
         self.mark = mark
         self.position = mark.position
+        self.watermarks = Watermarks([source for source, _, _ in self.watermarks.dump()], mark.reached)
         self._fences = {(topic, partition): (offset, index) for topic, partition, offset, index in mark.fences}
         for topic, partition, watermark, idle in mark.watermarks:
             self.watermarks.observe((topic, partition), watermark, idle=idle)
@@ -133,6 +138,7 @@ class Aggregate:
     def _restore_block(self, block: Block, value: bytes) -> None:
         block_codec.decode(value, block, self._panes)
         self._keep(block)
+        self._furthest = max(self._furthest, block.revision - 1)
         self._pane_blocks += [block] * (len(self._panes) - len(self._pane_blocks))
         if block.revision > self.mark.published:
             self._owed.add((block.platform, block.campaign_id, block.day))
@@ -197,7 +203,8 @@ class Aggregate:
         outcome = linked.merge(link, revision)
         if outcome is Merge.APPLIED:
             self._dirty_links.add(owner)
-            self._owed_links.add(owner)
+            if linked.revision == revision:
+                self._owed_links.add(owner)
         place = (row.offset, row.index)
         if place not in seen:
             self._count(tally, outcome, place)
@@ -279,16 +286,23 @@ class Aggregate:
     @property
     def pending(self) -> bool:
         """Whether a checkpoint would write or send anything."""
-        return self._changed or self.owes > 0
+        return self._changed or (self.owes > 0 and self._whole)
+
+    @property
+    def _whole(self) -> bool:
+        """Whether the state is that of a prefix of the log, and not ahead of it in part since a crash."""
+        return self.position >= self._furthest
 
     def take_writes(self, *, publish: bool) -> tuple[list[TableWrite], list[Rollup | Watermark]]:
         """The next checkpoint: table writes in the order in which they must be durable, and rollups to send after them.
 
-        With ``publish`` false rollups stay owed, across a crash too. ``published`` is told by the mark of the next
+        With ``publish`` false rollups stay owed, across a crash too, and so they do while the log is being applied again
+        after a crash. ``published`` is told by the mark of the next
         checkpoint, so a crash between the two writes sends them again under the same revisions.
         """
         messages: list[Rollup | Watermark] = []
         mark_published = self.mark.published
+        publish = publish and self._whole
         if publish:
             messages = self._take_messages()
         writes = [*self._id_writes(), *self._block_writes(), *self._link_writes()]
@@ -298,6 +312,7 @@ class Aggregate:
             fences=[(topic, part, offset, index) for (topic, part), (offset, index) in self._fences.items()],
             watermarks=[(topic, part, value, idle) for (topic, part), value, idle in self.watermarks.dump()],
             tallies={topic: dict(tally) for topic, tally in self.tallies.items()},
+            reached=self.watermarks.value,
         )
         writes.append(TableWrite(MARK_KEY, _pack(self.mark)))
         if publish:

@@ -4,7 +4,8 @@ from collections import defaultdict
 from collections.abc import Iterable
 
 from core.insight import Part
-from core.window import HOURS_A_DAY, Window, WindowKey, days_of, touched
+from core.window import Window, WindowKey, days_of, touched
+from schemas.calendar import end_of_day
 from schemas.event import HOUR_MS
 from schemas.platform import Platform
 from schemas.rollup import Rollup
@@ -56,21 +57,30 @@ class Campaign:
 
     def latest(self, window: Window) -> int | None:
         """The index of the newest window with content."""
+        newest: int | None = None
+        last = None
         for day in sorted(self.by_day, reverse=True):
+            # Two zones' dates lie up to 26 hours apart, so the newest hour may be on an older date.
+            if last is not None and day < last - 2:
+                break
             rollups = self.by_day[day].values()
             if window.days:
                 if any(rollup.day_totals for rollup in rollups):
                     return day
-            elif any(rollup.hours for rollup in rollups):
-                return max(hour for rollup in rollups for hour, _ in rollup.hours)
-        return None
+                continue
+            hours = [hour for rollup in rollups for hour, _ in rollup.hours]
+            if hours:
+                last = day if last is None else last
+                newest = max(hours) if newest is None else max(newest, *hours)
+        return newest
 
     def end_ms(self, window: Window, index: int) -> int:
         """When the last of the accounts in a window has passed its end, UTC milliseconds."""
         if not window.days:
             return (index + 1) * HOUR_MS
-        starts = [rollup.start_ms for rollup in self.by_day.get(index, {}).values() if not rollup.withdrawn]
-        return max(starts, default=index * HOURS_A_DAY * HOUR_MS) + HOURS_A_DAY * HOUR_MS
+        rollups = self.by_day.get(index, {}).values()
+        ends = [end_of_day(index, rollup.zone) for rollup in rollups if not rollup.withdrawn]
+        return max(ends, default=end_of_day(index, ""))
 
     def windows(self, kinds: Iterable[Window]) -> set[WindowKey]:
         """Every window that has content."""

@@ -192,6 +192,11 @@ class Campaigns:
         """Whether a checkpoint would write, or may publish, anything."""
         return self._changed or bool(self._stored) or bool(self._dirty)
 
+    @property
+    def waiting(self) -> int:
+        """How many windows wait to be published."""
+        return len(self._dirty)
+
     def take(self, now_ms: int, *, preliminary: bool) -> Checkpoint:
         """The next checkpoint. ``now_ms`` only spaces preliminary insights; with ``preliminary`` false they wait.
 

@@ -13,39 +13,37 @@ import numpy as np
 
 from core.lateness import Lateness
 from schemas.calendar import Accounts, local_day
+from schemas.canonical import PLATFORMS, QUARTER_HOUR_MS, Count, Currency, Id, Micros, OptionalId
+from schemas.dates import EARLIEST_MS, LATEST_MS, is_zone
 from schemas.envelope import ID_BYTES, DeltaColumns, PaneKey, encode_pane_key, target_partition
 from schemas.event import HOUR_MS, MetricEvent
-from schemas.metrics import MAX_COUNT, MAX_MICROS, QUALITY_POINTS, WIDTH
-from schemas.platform import Platform
+from schemas.metrics import QUALITY_POINTS, WIDTH
 
-Count = Annotated[int, msgspec.Meta(ge=0, le=MAX_COUNT)]
-Micros = Annotated[int, msgspec.Meta(ge=0, le=MAX_MICROS)]
-Name = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
-OptionalName = Annotated[str, msgspec.Meta(max_length=128)]
-Time = Annotated[int, msgspec.Meta(ge=946_684_800_000, lt=4_102_444_800_000)]
-QUARTER_HOUR_MS: Final = 900_000
-PLATFORMS: Final = {platform.value: platform for platform in Platform}
+Time = Annotated[int, msgspec.Meta(ge=EARLIEST_MS, lt=LATEST_MS)]
+Absent = Annotated[int, msgspec.Meta(gt=0, lt=1)]
+"""No value satisfies it: the contract takes no null there, so null must fail here too."""
 
 
 class _UsualDelta(msgspec.Struct, gc=False):
     """The canonical delta's usual dress. Stricter than the contract: what fails here is judged by the general
-    decoder.
+    decoder. What passes must pass there, with the same outcome: which of the two is tried depends on the batch.
     """
 
     version: Literal[1]
     kind: Literal["delta"]
-    event_id: Name
+    event_id: Id
     platform: Literal["meta", "tiktok", "google_ads"]
-    campaign_id: Name
+    campaign_id: Id
     period_start: Time
-    account_id: OptionalName = ""
-    ad_group_id: OptionalName = ""
-    ad_id: OptionalName = ""
-    currency: Annotated[str, msgspec.Meta(pattern="^([A-Z]{3})?$", max_length=3)] = ""
+    account_id: OptionalId = ""
+    ad_group_id: OptionalId = ""
+    ad_id: OptionalId = ""
+    report: OptionalId = ""
+    currency: Currency = ""
     period_end: None = None
     observed_at: None = None
-    time_zone: None = None
-    segments: None = None
+    time_zone: Absent = 0
+    segments: Absent = 0
     quality: None = None
     impressions: Count = -1
     clicks: Count = -1
@@ -87,7 +85,8 @@ class DeltaBatch:
         """Take a payload that is a canonical delta in its usual dress and in time; the event's time, or −1 where it
         is not.
         """
-        if not self._usual and not payload.startswith(b'{"version"'):
+        # The general decoder looks for the marks of a canonical event before it reads escapes.
+        if b"\\" in payload or not (self._usual or payload.startswith(b'{"version"')):
             return -1
         try:
             event = _decode(payload)
@@ -118,13 +117,11 @@ class DeltaBatch:
             event.currency,
             start // QUARTER_HOUR_MS,
         )
+        if max(values) < 0:
+            return -1
         index = self._slots.get(slot)
         if index is None:
-            if max(values) < 0:
-                return -1
             index = self._slots[slot] = self._usual_key(event)
-        elif max(values) < 0:
-            return -1
         self._key_index.append(index)
         self._positions.append((offset, 0, start))
         self._ids.append(event_digest(f"{event.platform}:{event.campaign_id}", event.event_id))
@@ -134,17 +131,18 @@ class DeltaBatch:
     def _usual_key(self, event: _UsualDelta) -> int:
         platform = PLATFORMS[event.platform]
         account = self._accounts.of(platform, event.account_id)
+        zone = account.time_zone if is_zone(account.time_zone) else ""
         return self._key(
             PaneKey(
                 platform,
                 event.campaign_id,
-                local_day(event.period_start, account.time_zone),
+                local_day(event.period_start, zone),
                 event.period_start // HOUR_MS,
                 event.ad_group_id,
                 event.ad_id,
                 (),
                 event.currency or account.currency,
-                account.time_zone,
+                zone,
             )
         )
 

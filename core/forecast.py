@@ -13,7 +13,7 @@ import numpy as np
 from core.campaign import Campaign
 from core.profile import Profile
 from core.shrinkage import CtrEstimates, CtrPrior, decay, predict
-from core.window import HOURS_A_DAY, Window
+from core.window import HOURS_A_DAY, Window, bounds
 from schemas.calendar import iso_instant
 from schemas.event import DAY_MS
 from schemas.metrics import CLICKS, IMPRESSIONS
@@ -103,6 +103,7 @@ def _prediction(
         feature_end=iso_instant(label_start),
         label_start=iso_instant(label_start),
         label_end=iso_instant(label_start + window.span_ms),
+        label_window_start=bounds(window, latest + max(window.days, 1))[0],
         revision=campaign.position + 1,
         model=MODEL,
         half_life_days=prior.half_life_days,

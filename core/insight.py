@@ -13,7 +13,7 @@ from typing import NamedTuple
 from core.normalizer import NormalizedMetrics, confidence, consistency_score, normalize_counts
 from core.profile import Profile
 from core.window import Window, bounds
-from schemas.event import DAY_MS
+from schemas.calendar import end_of_day
 from schemas.insight import CrossPlatformInsight, InsightTotals, MoneyTotals, Phase, PlatformBreakdown, Version
 from schemas.metrics import (
     CLICKS,
@@ -102,7 +102,8 @@ def _coverage(window: Window, index: int, parts: Sequence[Part]) -> float:
         return 1.0
     least: dict[int, float] = {}
     for rollup, _ in parts:
-        share = min(1.0, max(0.0, (rollup.covered_ms - rollup.start_ms) / DAY_MS))
+        length = end_of_day(rollup.day, rollup.zone) - rollup.start_ms
+        share = min(1.0, max(0.0, (rollup.covered_ms - rollup.start_ms) / length))
         least[rollup.day] = min(share, least.get(rollup.day, 1.0))
     return sum(least[day] for day in sorted(least)) / window.days
 

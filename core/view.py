@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 from core.block import Block
 from core.panes import Panes
-from schemas.calendar import start_of_day
-from schemas.event import DAY_MS, HOUR_MS
+from schemas.calendar import end_of_day, start_of_day
+from schemas.event import HOUR_MS
 from schemas.metrics import QUALITY_IMPRESSIONS, QUALITY_POINTS, REVENUE, SPEND, WIDTH, Values
 from schemas.rollup import Money, Totals
 
@@ -138,7 +138,7 @@ def day_view(block: Block, panes: Panes) -> DayView:
     as_of = max((fact.observed_ms for fact in found), default=0)
     reported = [fact.observed_ms for fact in found if fact.view.grain == 0]
     reported += [(fact.utc_hour + 1) * HOUR_MS for fact in found if fact.view.grain == 1]
-    covered = max(start_ms, min(max(reported, default=0), start_ms + DAY_MS))
+    covered = max(start_ms, min(max(reported, default=0), end_of_day(block.day, zone)))
     return DayView(
         totals=totals,
         hours=tuple(hours),

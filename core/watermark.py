@@ -13,13 +13,13 @@ class Watermarks(Generic[Source]):
     """The watermark over several sources: the least of theirs. Sources that have shown nothing hold it back.
 
     A source that is idle (read to its end, and quiet) does not hold it back until it speaks again. A source's own
-    watermark never falls, and neither does the whole.
+    watermark never falls, and neither does the whole: ``reached`` is where it stood before.
     """
 
-    def __init__(self, expected: Collection[Source] = ()) -> None:
+    def __init__(self, expected: Collection[Source] = (), reached: int = -1) -> None:
         self._observed: dict[Source, int] = dict.fromkeys(expected, -1)
         self._idle: set[Source] = set()
-        self._reached = -1
+        self._reached = reached
 
     def observe(self, source: Source, watermark_ms: int, *, idle: bool = False) -> None:
         """Take a source's report."""

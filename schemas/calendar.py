@@ -59,6 +59,11 @@ def start_of_day(day: int, zone_name: str) -> int:
     return start_of_hour(day, 0, zone_name)
 
 
+def end_of_day(day: int, zone_name: str) -> int:
+    """The UTC millisecond at which an account's date ends, 23 to 25 hours after it began."""
+    return start_of_day(day + 1, zone_name)
+
+
 def local_day(instant_ms: int, zone_name: str) -> int:
     """The account's date, in days from 1970-01-01, on which an instant falls. Raises ``OverflowError`` past year
     9999.

@@ -37,7 +37,7 @@ Time = Annotated[int | str, msgspec.Meta(description="Epoch milliseconds, or RFC
 Count = Annotated[int, msgspec.Meta(ge=0, le=MAX_COUNT)]
 Micros = Annotated[int, msgspec.Meta(ge=0, le=MAX_MICROS, description="Millionths of a unit.")]
 Signal = Annotated[float, msgspec.Meta(ge=1, le=10)]
-Currency = Annotated[str, msgspec.Meta(max_length=3, pattern="^(?:[A-Z]{3})?$", description="ISO 4217.")]
+Currency = Annotated[str, msgspec.Meta(max_length=3, pattern=r"^(?:[A-Z]{3})?(?!\n)$", description="ISO 4217.")]
 
 
 class CanonicalEvent(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=False, kw_only=True):

@@ -35,7 +35,10 @@ class CtrRate(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CtrPrediction(msgspec.Struct, frozen=True, kw_only=True):
-    """Schema version 1. ``platforms`` holds a rate for each platform that the campaign runs on."""
+    """Schema version 1. ``platforms`` holds a rate for each platform that the campaign runs on.
+
+    ``label_window_start`` is the ``window_start`` of the insight that will show what happened.
+    """
 
     schema_version: int = 1
     prediction_id: str
@@ -44,6 +47,7 @@ class CtrPrediction(msgspec.Struct, frozen=True, kw_only=True):
     feature_end: str
     label_start: str
     label_end: str
+    label_window_start: str
     revision: int
     model: str
     half_life_days: float

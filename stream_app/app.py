@@ -22,7 +22,9 @@ from schemas import topics as names
 from stream_app.aggregate_stage import AggregateStage
 from stream_app.batch_transport import Batch, BatchConsumer, BatchTransport
 from stream_app.errors import SetupError
-from stream_app.hot_store import HotStore, HotWriter
+from stream_app.health import status
+from stream_app.hot_store import HotStore
+from stream_app.hot_writer import HotWriter
 from stream_app.ingest_stage import IngestStage
 from stream_app.insight_stage import InsightStage
 from stream_app.producer import BatchProducer
@@ -284,6 +286,11 @@ def _agents(app: ParallaxApp) -> None:
     @app.agent(topic(names.ROLLUPS), name="insights")
     async def insights(stream: Any) -> None:
         await consume(stream, app.insights)
+
+    @app.page("/health/")
+    async def health(_web: Any, _request: Any) -> Any:
+        found = status(app)
+        return app.web.json(found, status=200 if found["ready"] else 503)
 
     @app.task  # type: ignore[untyped-decorator]
     async def checkpoint() -> None:

@@ -110,13 +110,12 @@ class BatchConsumer(driver.Consumer):
         if delivered is not None:
             delivered.finish(last_offset)
 
-    def caught_up(self, tp: TP) -> bool:
-        """Whether everything that the partition is known to hold has been finished."""
-        end = self.highwater(tp)
+    def lag(self, tp: TP) -> int:
+        """How many offsets of the partition, as far as it is known, have not been finished."""
+        end = self.highwater(tp) or 0
         delivered = self._delivered.get(tp)
-        if delivered is None:
-            return not end or self._durable.get(tp, self._read_offset[tp] or 0) >= end or not self._read_offset[tp]
-        return delivered.committable >= (end or 0)
+        done = self._read_offset[tp] or 0 if delivered is None else delivered.committable
+        return max(0, end - max(done, 0))
 
     async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
         """Gaps between batches need no bookkeeping."""

@@ -6,7 +6,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Final, Self
@@ -27,13 +27,21 @@ _TETHER: Final = 'exec 3<&0; (read -r _ <&3; kill -9 $$) >/dev/null 2>&1 & exec 
 class Tethered:
     """A server process that cannot outlive this one. ``process.pid`` is the server's own."""
 
-    def __init__(self, command: Sequence[str | Path], *, output: IO[bytes] | int, cwd: Path) -> None:
+    def __init__(
+        self,
+        command: Sequence[str | Path],
+        *,
+        output: IO[bytes] | int,
+        cwd: Path,
+        env: Mapping[str, str] | None = None,
+    ) -> None:
         self.process = subprocess.Popen(  # noqa: S603 the command is ours
             ["/bin/sh", "-c", _TETHER, "tether", *map(str, command)],
             stdin=subprocess.PIPE,
             stdout=output,
             stderr=subprocess.STDOUT,
             cwd=cwd,
+            env=env,
             start_new_session=True,
         )
 

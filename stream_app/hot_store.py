@@ -5,14 +5,13 @@ whatever is in it, and two never meet in one key. The value is a hash, readable 
 
 ============  =====================================================
 ``value``     the insight or prediction as it stands on its topic
-``start``     start of the window, UTC milliseconds
-``revision``  the state's revision
+``revision``  what the campaign has seen: the offset of its newest rollup, plus one
 ``phase``     0 preliminary, 1 final, 2 corrected
 ``as_of``     what the value covers, UTC milliseconds
 ``written``   when it was last written or confirmed, UTC milliseconds
 ============  =====================================================
 
-``(start, revision, phase)`` is the version, compared in that order by one script that also sets the TTL: an older
+``(revision, phase)`` is the version, compared in that order by one script that also sets the TTL: an older
 version never replaces a newer one, whoever writes it. Lua compares doubles, which are exact up to 2^53: ``HotEntry``
 refuses what lies beyond. ``{prefix}:writer:{writer}`` is a writer's beacon, see ``HotWriter``.
 """
@@ -22,9 +21,7 @@ import hashlib
 import logging
 import re
 import time
-import uuid
-from collections.abc import Callable, Iterable, Sequence
-from itertools import islice
+from collections.abc import Callable, Sequence
 from typing import Any, Final, Literal, Self
 
 import msgspec
@@ -39,7 +36,7 @@ from stream_app.errors import ServerAbsent
 log = logging.getLogger(__name__)
 
 Kind = Literal["insight", "prediction"]
-Version = tuple[int, int, int]
+Version = tuple[int, int]
 Slot = tuple[str, str, str]
 
 CHUNK: Final = 500
@@ -49,20 +46,20 @@ _WINDOW: Final = re.compile(r"[0-9A-Za-z_-]{1,32}")
 # A slot that holds something else than a versioned hash is ours to replace: left in place it would block the writer
 # for good.
 _PUT: Final = """
-local stored = redis.pcall('HMGET', KEYS[1], 'start', 'revision', 'phase')
+local stored = redis.pcall('HMGET', KEYS[1], 'revision', 'phase')
 if stored.err then
   if not string.find(stored.err, 'WRONGTYPE', 1, true) then return stored end
   redis.call('DEL', KEYS[1])
 else
-  for i = 1, 3 do
+  for i = 1, 2 do
     local old, new = tonumber(stored[i] or ''), tonumber(ARGV[i])
     if not old or new > old then break end
     if new < old then return 0 end
   end
 end
-redis.call('HSET', KEYS[1], 'start', ARGV[1], 'revision', ARGV[2], 'phase', ARGV[3],
-           'as_of', ARGV[4], 'written', ARGV[5], 'value', ARGV[6])
-redis.call('PEXPIRE', KEYS[1], ARGV[7])
+redis.call('HSET', KEYS[1], 'revision', ARGV[1], 'phase', ARGV[2],
+           'as_of', ARGV[3], 'written', ARGV[4], 'value', ARGV[5])
+redis.call('PEXPIRE', KEYS[1], ARGV[6])
 return 1
 """
 _BEACON: Final = """
@@ -98,7 +95,6 @@ class HotEntry(msgspec.Struct, frozen=True):
     kind: Kind
     campaign_id: str
     window: str
-    window_start_ms: int
     revision: int
     phase: int
     value: bytes
@@ -112,8 +108,8 @@ class HotEntry(msgspec.Struct, frozen=True):
 
     @property
     def version(self) -> Version:
-        """(window start, revision, phase): the greater one is the newer."""
-        return self.window_start_ms, self.revision, self.phase
+        """(revision, phase): the greater one is the newer."""
+        return self.revision, self.phase
 
     @property
     def slot(self) -> Slot:
@@ -237,16 +233,16 @@ class HotStore:
         try:
             # Not a transaction: Redis refuses those when it is out of memory, even to read.
             async with asyncio.timeout(self._deadline), self._client.pipeline(transaction=False) as pipe:
-                pipe.hmget(key, "start", "revision", "phase", "as_of", "written", "value").pttl(key)
+                pipe.hmget(key, "revision", "phase", "as_of", "written", "value").pttl(key)
                 (*numbers, value), ttl_ms = await pipe.execute()
         except (RedisError, OSError, TimeoutError) as error:
             raise _down(error) from error
         if value is None or None in numbers or ttl_ms == -2:
             return None
-        start, revision, phase, as_of, written = map(int, numbers)
+        revision, phase, as_of, written = map(int, numbers)
         age = max(0.0, self._now() - written / 1000)
         freshness: Literal["fresh", "stale"] = "stale" if age > self._stale_after else "fresh"
-        return HotValue(value, age, as_of, freshness, max(0, ttl_ms) / 1000, (start, revision, phase))
+        return HotValue(value, age, as_of, freshness, max(0, ttl_ms) / 1000, (revision, phase))
 
     async def ping(self) -> bool:
         """Whether Redis answers."""
@@ -295,121 +291,3 @@ class HotStore:
 
 def _down(error: Exception) -> HotStoreDown:
     return HotStoreDown(" ".join((str(error) or type(error).__name__).split())[:200])
-
-
-class HotWriter:
-    """The buffer in front of the store: one newest entry for each kind, campaign and window, kept until Redis has it.
-
-    It never raises for Redis's sake, so the stream goes on. Its beacon tells a loss exactly: each flush, after its
-    entries, moves the beacon on, and Redis keeps or loses a suffix of what it was told, so a beacon that is behind,
-    or gone, says that entries may be lost (restart without or from an older file, FLUSHALL, failover, an outage
-    longer than the TTL). ``on_loss`` is then called, in which the owner offers all that it knows; that goes out in
-    the same flush. An outage in which nothing was lost needs no more than what is pending. A new writer knows of no
-    earlier writes: its owner offers what it restored.
-
-    ``now`` gives monotonic seconds; ``check_seconds`` is how often a writer with nothing to write looks for a loss.
-    """
-
-    SHORTEST_PAUSE: Final = 0.25
-    LONGEST_PAUSE: Final = 10.0
-
-    def __init__(
-        self,
-        store: HotStore,
-        on_loss: Callable[[], None] | None = None,
-        *,
-        now: Callable[[], float] = time.monotonic,
-        check_seconds: float = 5.0,
-    ) -> None:
-        self._store = store
-        self._on_loss = on_loss
-        self._now = now
-        self._check_seconds = check_seconds
-        self._id = uuid.uuid4().hex
-        self._pending: dict[Slot, HotEntry] = {}
-        self._busy = asyncio.Lock()
-        self._confirmed = -1
-        self._number = 0
-        self._next_check = float("-inf")
-        self._retry_at = float("-inf")
-        self._pause = self.SHORTEST_PAUSE
-        self.down_since: float | None = None
-        self.down_reason = ""
-        self.stale_refused = 0
-        self.losses = 0
-
-    @property
-    def pending(self) -> int:
-        """How many entries Redis does not have yet."""
-        return len(self._pending)
-
-    def offer(self, entries: Iterable[HotEntry]) -> None:
-        """Take entries for the next flush; of one slot only the newest is kept."""
-        for entry in entries:
-            held = self._pending.get(entry.slot)
-            if held is None or entry.version >= held.version:
-                self._pending[entry.slot] = entry
-
-    async def flush(self) -> Written | None:
-        """Write what is pending.
-
-        ``None`` when there was nothing to do, or Redis is down and everything is kept for later.
-        """
-        async with self._busy:
-            if self._now() < self._retry_at or not (self._pending or self._now() >= self._next_check):
-                return None
-            written = Written()
-            try:
-                for _ in range(2):
-                    if self._confirmed < 0:
-                        await self._advance()
-                    written += await self._write()
-                    if await self._advance():
-                        break
-                    self._lost()
-            except HotStoreDown as error:
-                self._went_down(error.reason)
-                return None
-            self._came_back()
-            return written
-
-    async def _write(self) -> Written:
-        total = Written()
-        waiting = iter(list(self._pending.values()))
-        while chunk := list(islice(waiting, CHUNK)):
-            done = await self._store.put_many(chunk)
-            self.stale_refused += done.stale
-            total += done
-            for entry in chunk:
-                if self._pending.get(entry.slot) is entry:
-                    del self._pending[entry.slot]
-        return total
-
-    async def _advance(self) -> bool:
-        held = await self._store.beacon(self._id, self._confirmed, self._number + 1)
-        self._number += 1
-        self._confirmed = self._number if held else -1
-        self._next_check = self._now() + self._check_seconds
-        return held
-
-    def _lost(self) -> None:
-        self.losses += 1
-        log.warning("redis lost what was written to it; writing it again from state")
-        if self._on_loss is not None:
-            self._on_loss()
-
-    def _went_down(self, reason: str) -> None:
-        if self.down_since is None:
-            self.down_since = self._now()
-            self._pause = self.SHORTEST_PAUSE
-            log.warning("redis is down: %s; the stream goes on, %d values wait", reason, self.pending)
-        self.down_reason = reason
-        self._retry_at = self._now() + self._pause
-        self._pause = min(2 * self._pause, self.LONGEST_PAUSE)
-
-    def _came_back(self) -> None:
-        if self.down_since is not None:
-            log.warning("redis is back after %.1f s", self._now() - self.down_since)
-            self.down_since = None
-            self.down_reason = ""
-            self._retry_at = float("-inf")

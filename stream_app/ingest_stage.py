@@ -6,6 +6,7 @@ are on their way. A batch is finished when all of them are durable.
 
 import asyncio
 import logging
+import time
 from collections import Counter
 from typing import Any
 
@@ -41,6 +42,7 @@ class IngestStage:
         self._tasks: set[asyncio.Task[None]] = set()
         self.rows = 0
         self.records = 0
+        self.first_at: float | None = None
         self.rejected: Counter[str] = Counter()
 
     @property
@@ -88,6 +90,7 @@ class IngestStage:
             await asyncio.gather(*self._tasks)
 
     def _count(self, batch: Batch, ingested: Ingested) -> None:
+        self.first_at = self.first_at or time.time()
         self.records += len(batch.records)
         self.rows += ingested.rows
         for row in ingested.rejected:
@@ -110,7 +113,7 @@ class IngestStage:
             base = self._base.get(tp.topic)
             if base is None:
                 continue
-            told = (self._watermarks.get(tp, -1), consumer.caught_up(tp))
+            told = (self._watermarks.get(tp, -1), consumer.lag(tp) == 0)
             if self._told.get(tp) == told:
                 continue
             self._told[tp] = told

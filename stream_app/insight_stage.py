@@ -17,7 +17,8 @@ from schemas.envelope import target_partition
 from schemas.prediction import CtrPrediction
 from stream_app.batch_transport import Batch, BatchConsumer
 from stream_app.checkpoint import Checkpoints
-from stream_app.hot_store import HotEntry, HotWriter
+from stream_app.hot_store import HotEntry
+from stream_app.hot_writer import HotWriter
 from stream_app.producer import BatchProducer, Outgoing
 from stream_app.settings import Settings
 from stream_app.table import PartitionedTable
@@ -92,6 +93,11 @@ class InsightStage:
         for partition in partitions:
             self._states.pop(partition, None)
 
+    @property
+    def partitions(self) -> dict[int, Campaigns]:
+        """The open partitions' states."""
+        return self._states
+
     def rebuild(self) -> None:
         """Begin to offer everything to Redis, a part at each checkpoint."""
         self._rebuild = self._hot_entries() if self._hot is not None else None
@@ -162,7 +168,6 @@ def _entries(emissions: Iterable[Emission], predictions: Iterable[CtrPrediction]
             kind="insight",
             campaign_id=insight.campaign_id,
             window=insight.window,
-            window_start_ms=0,
             revision=emission.campaign_position + 1,
             phase=insight.version.phase,
             value=emission.payload,
@@ -173,7 +178,6 @@ def _entries(emissions: Iterable[Emission], predictions: Iterable[CtrPrediction]
             kind="prediction",
             campaign_id=prediction.campaign_id,
             window=prediction.window,
-            window_start_ms=0,
             revision=prediction.revision,
             phase=0,
             value=prediction_codec.encode(prediction),

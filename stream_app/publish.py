@@ -1,38 +1,17 @@
-"""Publish files of rows: idempotent producer, keyed by campaign, every record byte for byte as it stands in its file.
+"""Publish files of rows: idempotent producer, keyed by campaign, every record as ``stream_app.files`` reads it."""
 
-``.jsonl`` and ``.ndjson`` hold a record a line (a line without any byte is none), ``.json`` one record, or one for
-each element of a top-level array; ``.gz`` of either; ``-`` is lines on standard input. Unsound records go out too:
-the pipeline dead-letters them.
-"""
-
-import gzip
-import sys
-import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import IO, Any, Final, Literal
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
 
 import msgspec
-import orjson
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from stream_app.errors import ServerAbsent, SetupError
+from stream_app.files import ACCOUNT_HEADER, Source, check, key_of, records
 
-ACCOUNT_HEADER: Final = "parallax-account"
-Source = Path | Literal["-"]
 Progress = Callable[[int, int], None]
 Headers = list[tuple[str, str | bytes | None]]
 
-# ``.`` goes into an object. Rows of Airbyte lie under ``data``, those of Singer under ``record``.
-CAMPAIGN_PATHS: Final = (
-    "campaign_id",  # canonical events, Meta, Singer
-    "dimensions.campaign_id",  # TikTok, campaign level
-    "metrics.campaign_id",  # TikTok, ad and ad group level
-    "campaign.id",  # Google Ads, REST; the flat key of the same name is looked up first
-)
-ROWS_PATHS: Final = ("data", "data.list", "results")
-
-_LINES: Final = (".jsonl", ".ndjson")
 _PROGRESS_EVERY: Final = 1000
 _ABOUT_ONE_RECORD: Final = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_RECORD, KafkaError.INVALID_MSG})
 _DEFAULTS: Final[dict[str, Any]] = {
@@ -86,8 +65,7 @@ def publish(
     authorised) no more is read. Raises ``SetupError`` for a file that is absent, of no known kind or no sound gzip,
     and for an absent topic; ``ServerAbsent`` for an absent broker.
     """
-    for path in paths:
-        _check(path)
+    check(paths)
     producer = Producer({**_DEFAULTS, **config, **_REQUIRED})
     _find_topic(producer, topic, str(config.get("bootstrap.servers", "")), timeout_seconds)
     delivery = _Delivery()
@@ -97,7 +75,7 @@ def publish(
     try:
         for path in paths:
             position = 0
-            for record, position in _records(path):
+            for record, position in records(path):
                 if delivery.broken:
                     break
                 delivery.send(producer, topic, record, headers)
@@ -110,24 +88,6 @@ def publish(
     if progress is not None:
         progress(read, done_bytes)
     return PublishReport(delivery.published, delivery.failed, delivery.bytes, delivery.reason)
-
-
-def key_of(record: bytes) -> bytes | None:
-    """The Kafka key of a record: its campaign, where it is JSON that names exactly one at a known place.
-
-    Campaign links, whose topic is compacted, get ``platform:platform campaign id``.
-    """
-    try:
-        body = orjson.loads(record)
-    except orjson.JSONDecodeError:
-        return None
-    if not isinstance(body, dict):
-        return None
-    if (link := _id(body.get("platform_campaign_id"))) and isinstance(body.get("platform"), str):
-        return f"{body['platform']}:{link}".encode()
-    campaigns = {_campaign(row) for row in _rows(body)}
-    campaign = campaigns.pop() if len(campaigns) == 1 else None
-    return campaign.encode() if campaign else None
 
 
 class _Delivery:
@@ -168,22 +128,6 @@ class _Delivery:
         self.broken = self.broken or error.code() not in _ABOUT_ONE_RECORD
 
 
-def _check(path: Source) -> None:
-    if path == "-":
-        return
-    if _kind(path) is None:
-        raise SetupError(f"{path}: rows are read from .jsonl, .ndjson, .json, .gz of these, or - for standard input")
-    if not path.is_file():
-        raise SetupError(f"{path}: there is no such file")
-
-
-def _kind(path: Path) -> Literal["lines", "whole"] | None:
-    name = path.name.lower().removesuffix(".gz")
-    if name.endswith(_LINES):
-        return "lines"
-    return "whole" if name.endswith(".json") else None
-
-
 def _find_topic(producer: Producer, topic: str, servers: str, timeout_seconds: float) -> None:
     try:
         # Without a topic's name: asking for one by name would create it on brokers that do so.
@@ -195,71 +139,3 @@ def _find_topic(producer: Producer, topic: str, servers: str, timeout_seconds: f
         ) from None
     if topic not in topics:
         raise SetupError(f"topic {topic} does not exist: run `parallax topics create`")
-
-
-def _records(path: Source) -> Iterator[tuple[bytes, int]]:
-    """Each record with the bytes of the file, as it lies on disk, that have been taken with it."""
-    if path == "-":
-        yield from _lines(sys.stdin.buffer, None)
-        return
-    with path.open("rb") as raw:
-        zipped = path.name.lower().endswith(".gz")
-        body: IO[bytes] = gzip.GzipFile(fileobj=raw) if zipped else raw  # type: ignore[assignment]
-        try:
-            if _kind(path) == "lines":
-                yield from _lines(body, raw if zipped else None)
-            else:
-                yield from _whole(body.read(), path.stat().st_size)
-        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-            raise SetupError(f"{path}: not sound gzip, read up to there: {error}") from error
-
-
-def _lines(body: IO[bytes], raw: IO[bytes] | None) -> Iterator[tuple[bytes, int]]:
-    taken = 0
-    for line in body:
-        taken += len(line)
-        record = line.removesuffix(b"\n").removesuffix(b"\r")
-        if record:
-            yield record, taken if raw is None else raw.tell()
-
-
-def _whole(body: bytes, size: int) -> Iterator[tuple[bytes, int]]:
-    try:
-        elements = msgspec.json.decode(body, type=list[msgspec.Raw])
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        yield body, size
-        return
-    for at, element in enumerate(elements, start=1):
-        yield bytes(element), size * at // len(elements)
-
-
-def _rows(body: dict[str, Any]) -> list[Any]:
-    for path in ROWS_PATHS:
-        rows = _at(body, path)
-        if isinstance(rows, list):
-            return rows
-    for envelope in ("data", "record"):
-        if isinstance(row := body.get(envelope), dict):
-            return [row]
-    return [body]
-
-
-def _campaign(row: Any) -> str | None:
-    if not isinstance(row, dict):
-        return None
-    for path in CAMPAIGN_PATHS:
-        if found := _id(row.get(path)) or _id(_at(row, path)):
-            return found
-    return None
-
-
-def _at(body: Any, path: str) -> Any:
-    for name in path.split("."):
-        body = body.get(name) if isinstance(body, dict) else None
-    return body
-
-
-def _id(value: Any) -> str | None:
-    if isinstance(value, str):
-        return value or None
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else None

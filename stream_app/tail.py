@@ -63,7 +63,10 @@ async def tail(
                 await _positioned(consumer)
         except TimeoutError:
             raise ServerAbsent(f"Kafka at {servers} gives no position in topic {topic}: is a broker down?") from None
-        return await _print(consumer, limit, out, style)
+        try:
+            return await _print(consumer, limit, out, style)
+        except KafkaError as error:
+            raise ServerAbsent(f"Kafka at {servers} refuses topic {topic}: {error}") from None
     finally:
         await consumer.stop()
 

@@ -92,10 +92,9 @@ class InDocker:
             from testcontainers.core.container import DockerContainer
 
             port = free_port()
-            container = DockerContainer(self._image, ports=None)
-            for key, value in self._environment(port).items():
-                container.with_env(key, value)
-            container.with_kwargs(ports={f"{self._inner_port}/tcp": (LOOPBACK, port)})
+            container = DockerContainer(self._image, env=self._environment(port))
+            # Its own methods publish on every interface.
+            container.ports[f"{self._inner_port}/tcp"] = (LOOPBACK, port)  # type: ignore[assignment] # docker takes it
             container.start()
         try:
             yield f"{LOOPBACK}:{port}"

@@ -4,7 +4,7 @@ import asyncio
 import itertools
 import logging
 import uuid
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,8 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from stream_app.embedded import RedisServer
-from stream_app.hot_store import CHUNK, LARGEST_EXACT, HotEntry, HotStore, HotStoreDown, HotWriter, Written
+from stream_app.hot_store import CHUNK, LARGEST_EXACT, HotEntry, HotStore, HotStoreDown, Written
+from stream_app.hot_writer import HotWriter
 
 Address = tuple[str, int]
 
@@ -61,14 +62,10 @@ async def opened(address: Address, **options: Any) -> AsyncIterator[HotStore]:
         await store.close()
 
 
-def entry(
-    campaign: str = "c1", *, start: int = 0, revision: int = 1, phase: int = 0, value: bytes = b"", **other: Any
-) -> HotEntry:
-    version = f"{start}/{revision}/{phase}".encode()
+def entry(campaign: str = "c1", *, revision: int = 1, phase: int = 0, value: bytes = b"", **other: Any) -> HotEntry:
+    version = f"{revision}/{phase}".encode()
     fields: dict[str, Any] = {"kind": "insight", "window": "24h", "as_of_ms": 5, **other}
-    return HotEntry(
-        campaign_id=campaign, window_start_ms=start, revision=revision, phase=phase, value=value or version, **fields
-    )
+    return HotEntry(campaign_id=campaign, revision=revision, phase=phase, value=value or version, **fields)
 
 
 def run(work: Coroutine[Any, Any, None]) -> None:
@@ -76,10 +73,10 @@ def run(work: Coroutine[Any, Any, None]) -> None:
 
 
 ORDERED = [
-    entry(start=1, revision=1),
-    entry(start=1, revision=1, phase=1),
-    entry(start=1, revision=2),
-    entry(start=2, revision=0),
+    entry(revision=1),
+    entry(revision=1, phase=1),
+    entry(revision=2),
+    entry(revision=3, phase=0),
 ]
 
 
@@ -88,7 +85,7 @@ def test_any_order_of_versions_ends_with_the_newest(redis_server: Address, order
     async def work() -> None:
         async with opened(redis_server) as store:
             refused = 0
-            highest: tuple[int, int, int] = (-1, 0, 0)
+            highest: tuple[int, int] = (-1, 0)
             for one in order:
                 outcome = await store.put_many([one])
                 assert outcome == (Written(1, 0) if one.version > highest else Written(0, 1))
@@ -96,26 +93,24 @@ def test_any_order_of_versions_ends_with_the_newest(redis_server: Address, order
                 refused += outcome.stale
             held = await store.get("c1", "24h")
             assert held is not None
-            assert (held.version, held.value) == ((2, 0, 0), b"2/0/0")
+            assert (held.version, held.value) == ((3, 0), b"3/0")
 
     run(work())
 
 
-VERSIONS = st.tuples(
-    st.sampled_from([0, 9, 10, LARGEST_EXACT - 1, LARGEST_EXACT]), st.integers(0, 11), st.integers(0, 2)
-)
+VERSIONS = st.tuples(st.sampled_from([0, 9, 10, LARGEST_EXACT - 1, LARGEST_EXACT]), st.integers(0, 2))
 
 
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.lists(VERSIONS, max_size=6), min_size=1, max_size=4))
 def test_batches_of_any_order_and_overlap_agree_with_the_maximum(
-    redis_server: Address, batches: list[list[tuple[int, int, int]]]
+    redis_server: Address, batches: list[list[tuple[int, int]]]
 ) -> None:
     async def work() -> None:
         async with opened(redis_server) as one, opened(redis_server) as other:
             other._prefix = one._prefix
             puts = [
-                (one, other)[at % 2].put_many([entry(start=s, revision=r, phase=p) for s, r, p in batch])
+                (one, other)[at % 2].put_many([entry(revision=r, phase=p) for r, p in batch])
                 for at, batch in enumerate(batches)
             ]
             outcome = sum(await asyncio.gather(*puts), Written())
@@ -141,7 +136,7 @@ def test_concurrent_clients_never_lose_the_newest(redis_server: Address) -> None
             for campaign in campaigns:
                 held = await one.get(campaign, "24h")
                 assert held is not None
-                assert held.version == (0, 60, 0)
+                assert held.version == (60, 0)
 
     run(work())
 
@@ -186,11 +181,11 @@ def test_a_value_comes_back_with_age_freshness_and_ttl(redis_server: Address) ->
         clock = Clock()
         raw = bytes(range(256))
         async with opened(redis_server, ttl_seconds=50, stale_after_seconds=10, now=clock) as store:
-            await store.put_many([entry(value=raw, as_of_ms=77, start=3, revision=4, phase=2)])
+            await store.put_many([entry(value=raw, as_of_ms=77, revision=4, phase=2)])
             clock.at += 10
             held = await store.get("c1", "24h")
             assert held is not None
-            assert (held.value, held.as_of_ms, held.version, held.age_seconds) == (raw, 77, (3, 4, 2), 10.0)
+            assert (held.value, held.as_of_ms, held.version, held.age_seconds) == (raw, 77, (4, 2), 10.0)
             assert held.freshness == "fresh"
             assert 45 < held.ttl_seconds <= 50
             clock.at += 0.5
@@ -219,6 +214,7 @@ ODD = [
     "é",
     "e\u0301",
     "\ud800",
+    "?",
     "\x00",
     "x" * 5000,
 ]
@@ -249,7 +245,7 @@ def test_more_than_a_chunk_is_written_whole(redis_server: Address) -> None:
 
 
 @pytest.mark.parametrize(
-    "fields", [{"revision": LARGEST_EXACT + 1}, {"start": -LARGEST_EXACT - 1}, {"window": "24:h"}, {"window": ""}]
+    "fields", [{"revision": LARGEST_EXACT + 1}, {"revision": -LARGEST_EXACT - 1}, {"window": "24:h"}, {"window": ""}]
 )
 def test_what_no_version_or_key_can_hold_is_refused(fields: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"2\^53|window"):
@@ -265,7 +261,7 @@ def test_a_foreign_value_in_a_slot_is_replaced(redis_server: Address) -> None:
             assert await store.put_many([entry()]) == Written(1, 0)
             held = await store.get("c1", "24h")
             assert held is not None
-            assert held.version == (0, 1, 0)
+            assert held.version == (1, 0)
 
     run(work())
 
@@ -374,7 +370,7 @@ def test_a_writer_keeps_only_the_newest_entry_of_a_slot(redis_server: Address) -
             assert writer.pending == 0
             held = await store.get("c1", "24h")
             assert held is not None
-            assert held.version == (0, 9, 0)
+            assert held.version == (9, 0)
             assert await writer.flush() is None
 
     run(work())
@@ -391,24 +387,55 @@ def test_a_zombie_is_refused_and_counted(redis_server: Address) -> None:
             assert (zombie.stale_refused, owner.stale_refused) == (1, 0)
             held = await store.get("c1", "24h")
             assert held is not None
-            assert held.version == (0, 2, 0)
+            assert held.version == (2, 0)
 
     run(work())
 
 
+class Interrupted(HotStore):
+    """A store in which something happens right after each batch has been written."""
+
+    meanwhile: Callable[[], None] = staticmethod(lambda: None)
+
+    async def put_many(self, entries: Sequence[HotEntry]) -> Written:
+        written = await super().put_many(entries)
+        self.meanwhile()
+        return written
+
+
 def test_offers_made_during_a_flush_are_kept(redis_server: Address) -> None:
     async def work() -> None:
-        async with opened(redis_server) as store:
-            writer = HotWriter(store)
-            writer.offer([entry(revision=1)])
-            flushing = asyncio.create_task(writer.flush())
-            await asyncio.sleep(0)
-            writer.offer([entry(revision=2)])
-            await flushing
-            await writer.flush()
-            held = await store.get("c1", "24h")
-            assert held is not None
-            assert held.version == (0, 2, 0)
+        store = Interrupted.connect(host=redis_server[0], port=redis_server[1])
+        campaign = uuid.uuid4().hex
+        writer = HotWriter(store)
+        store.meanwhile = lambda: writer.offer([entry(campaign, revision=2)])
+        writer.offer([entry(campaign, revision=1)])
+        await writer.flush()
+        assert writer.pending == 1
+        await writer.flush()
+        held = await store.get(campaign, "24h")
+        assert held is not None
+        assert held.version == (2, 0)
+        await store.close()
+
+    run(work())
+
+
+def test_a_loss_within_the_very_first_flush_is_noticed(server: PrivateRedis) -> None:
+    async def work() -> None:
+        store = Interrupted.connect(host=server.host, port=server.port)
+        owner = Owner(store, Clock())
+        owner.change(entry("a"), entry("b"))
+
+        def flush_once() -> None:
+            store.meanwhile = lambda: None
+            server.admin("FLUSHALL")
+
+        store.meanwhile = flush_once
+        await owner.writer.flush()
+        assert owner.writer.losses == 1
+        assert await is_whole(store, owner)
+        await store.close()
 
     run(work())
 
@@ -435,7 +462,7 @@ def test_a_restarted_server_is_made_whole_from_state(server: PrivateRedis, caplo
             assert (owner.writer.down_since, owner.writer.losses) == (None, 1)
             assert await is_whole(store, owner)
 
-    with caplog.at_level(logging.WARNING, "stream_app.hot_store"):
+    with caplog.at_level(logging.WARNING, "stream_app.hot_writer"):
         run(work())
     said = [record.message for record in caplog.records]
     assert [sum(word in line for line in said) for word in ("is down", "is back", "lost")] == [1, 1, 1]

@@ -1,4 +1,4 @@
-"""Publishing files: which records they hold, what their keys are, and that Kafka has them byte for byte."""
+"""Publishing files: Kafka has every record byte for byte, under its key, or one line says why not."""
 
 import gzip
 import io
@@ -12,91 +12,11 @@ from typing import Any
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
-from hypothesis import given
-from hypothesis import strategies as st
 
 from stream_app.embedded import embedded_kafka
 from stream_app.errors import ServerAbsent, SetupError
-from stream_app.publish import ACCOUNT_HEADER, _records, key_of, publish
-
-NATIVE = Path(__file__).parents[2] / "shared" / "native"
-
-
-def records_of(path: Path) -> list[bytes]:
-    return [record for record, _ in _records(path)]
-
-
-@pytest.mark.parametrize(
-    ("row", "key"),
-    [
-        ({"campaign_id": "23846765228240398", "spend": 1}, "23846765228240398"),
-        ({"stream": "ads_insights", "data": {"campaign_id": "7"}, "emitted_at": 1}, "7"),
-        ({"type": "RECORD", "stream": "s", "record": {"campaign_id": 8}}, "8"),
-        ({"data": {"dimensions": {"ad_id": 1}, "metrics": {"campaign_id": 1714125042508817}}}, "1714125042508817"),
-        ({"data": {"dimensions": {"campaign_id": "9"}, "metrics": {}}}, "9"),
-        ({"data": {"campaign.id": 20643300404}}, "20643300404"),
-        ({"campaign": {"id": "700001"}, "metrics": {}}, "700001"),
-        ({"data": [{"campaign_id": "1"}, {"campaign_id": "1"}], "paging": {}}, "1"),
-        ({"data": [{"campaign_id": "1"}, {"campaign_id": "2"}]}, None),
-        ({"data": [{"campaign_id": "1"}, {"other": "2"}]}, None),
-        ({"data": []}, None),
-        ({"code": 0, "data": {"list": [{"dimensions": {"campaign_id": "5"}}]}}, "5"),
-        ({"results": [{"campaign": {"id": "6"}}]}, "6"),
-        ({"platform": "meta", "platform_campaign_id": "1", "campaign_id": "summer"}, "meta:1"),
-        ({"campaign_id": "été"}, "été"),
-        ({"campaign_id": None}, None),
-        ({"campaign_id": True}, None),
-        ({"campaign_id": 1.5}, None),
-        ({"campaign_id": ""}, None),
-        ({"data": "text"}, None),
-        ([{"campaign_id": "1"}], None),
-        ("text", None),
-    ],
-)
-def test_the_key_is_the_one_campaign_of_a_record(row: Any, key: str | None) -> None:
-    assert key_of(json.dumps(row).encode()) == (None if key is None else key.encode())
-
-
-@given(st.binary())
-def test_any_bytes_have_a_key_or_none(record: bytes) -> None:
-    assert key_of(record) is None
-
-
-def test_most_native_rows_are_keyed() -> None:
-    rows = records_of(NATIVE / "meta" / "airbyte_ads_insights.jsonl")
-    rows += records_of(NATIVE / "tiktok" / "airbyte_reports.jsonl")
-    without = {json.loads(row)["stream"] for row in rows if key_of(row) is None}
-    assert "customcustom_insight_stream" in without
-    assert all(stream.startswith("advertisers_") for stream in without - {"customcustom_insight_stream"})
-    assert len(rows) == 105
-
-
-@pytest.mark.parametrize("ending", [".jsonl", ".ndjson", ".JSONL"])
-def test_lines_are_records_byte_for_byte(tmp_path: Path, ending: str) -> None:
-    lines = [b'{"a": 1}', b"\xff\xfe not text", b" ", b"{cut", b'{"b":\t2} ']
-    path = tmp_path / f"rows{ending}"
-    path.write_bytes(b"\r\n".join(lines[:2]) + b"\n\n" + b"\n".join(lines[2:]))
-    assert records_of(path) == lines
-    zipped = tmp_path / f"rows{ending}.gz"
-    zipped.write_bytes(gzip.compress(path.read_bytes()))
-    assert records_of(zipped) == lines
-
-
-@pytest.mark.parametrize(
-    ("body", "records"),
-    [
-        (b'{\n "a": 1\n}\n', [b'{\n "a": 1\n}\n']),
-        (b' [ {"a":  1.0}, [2] ,\n"x" ] ', [b'{"a":  1.0}', b"[2]", b'"x"']),
-        (b"[]", []),
-        (b'[{"a": 1}', [b'[{"a": 1}']),
-        (b'[{"a": NaN}]', [b'[{"a": NaN}]']),
-        (b"\xff", [b"\xff"]),
-    ],
-)
-def test_a_json_file_is_one_record_or_its_array(tmp_path: Path, body: bytes, records: list[bytes]) -> None:
-    for name, written in (("rows.json", body), ("rows.json.gz", gzip.compress(body))):
-        (tmp_path / name).write_bytes(written)
-        assert records_of(tmp_path / name) == records
+from stream_app.files import ACCOUNT_HEADER, key_of
+from stream_app.publish import publish
 
 
 def test_a_wrong_file_or_server_is_one_line(tmp_path: Path) -> None:
