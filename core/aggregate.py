@@ -296,8 +296,8 @@ class Aggregate:
     def take_writes(self, *, publish: bool) -> tuple[list[TableWrite], list[Rollup | Watermark]]:
         """The next checkpoint: table writes in the order in which they must be durable, and rollups to send after them.
 
-        With ``publish`` false rollups stay owed, across a crash too, and so they do while the log is being applied again
-        after a crash. ``published`` is told by the mark of the next
+        With ``publish`` false rollups stay owed, across a crash too, and so they do while the log is being applied
+        again after a crash. ``published`` is told by the mark of the next
         checkpoint, so a crash between the two writes sends them again under the same revisions.
         """
         messages: list[Rollup | Watermark] = []

@@ -13,6 +13,7 @@ import numpy as np
 from core.campaign import Campaign
 from core.profile import Profile
 from core.shrinkage import CtrEstimates, CtrPrior, decay, predict
+from core.volatility import relative_variance
 from core.window import HOURS_A_DAY, Window, bounds
 from schemas.calendar import iso_instant
 from schemas.event import DAY_MS
@@ -51,11 +52,33 @@ def forecast(campaigns: Sequence[Campaign], window: Window, profile: Profile, pr
     expected = seen / days * (window.span_ms / DAY_MS)
     expected = np.column_stack((expected, expected.sum(axis=1)))
     base = np.array([profile.platforms[platform].ctr.ideal for platform in platforms], dtype=np.float64)
-    estimates = predict(clicked, seen, base, expected, prior)
+    active: list[list[bool]] = np.any(reported, axis=2).tolist()
+    estimates = predict(
+        clicked,
+        seen,
+        base,
+        expected,
+        prior,
+        volatility=lambda rate: relative_variance(
+            clicks, impressions, rate, weights, prior.volatility**2, prior.volatility_days
+        ),
+        active=active,
+    )
     names = [str(platform) for platform in platforms]
-    active = np.asarray(reported.any(axis=2)).tolist()
     return [
-        _prediction(campaign, window, latest, names, row, estimates, seen, clicked, expected, active[row], prior)
+        _prediction(
+            campaign,
+            window,
+            latest,
+            names,
+            row,
+            estimates,
+            seen,
+            clicked,
+            expected,
+            active[row],
+            prior,
+        )
         for row, (campaign, latest) in enumerate(rows)
     ]
 

@@ -5,6 +5,7 @@ campaign's multiplier is the gamma-Poisson posterior mean of observed over expec
 The rate is beta-binomial given that prior (Gelman et al., Bayesian Data Analysis, 3rd ed., 2.4 and 2.6).
 """
 
+from collections.abc import Callable
 from math import isfinite
 from typing import Final
 
@@ -24,15 +25,19 @@ GREATEST_RATE: Final = 1 - 1e-9
 
 
 class CtrPrior(msgspec.Struct, frozen=True):
-    """How far counts are trusted. Raises ``ValueError`` unless all three are finite and above 0.
+    """How far counts are trusted. Raises ``ValueError`` unless all are finite and above 0.
 
     ``half_life_days``: the age at which an impression counts for half. ``strength``: the impressions that a
     platform's prior is worth. ``campaign_strength``: the expected clicks that the multiplier 1 is worth.
+    ``volatility``: how far, relative to itself, a CTR strays from day to day before a campaign's own days have told;
+    ``volatility_days``: the well-measured days that this is worth.
     """
 
     half_life_days: float = 4.0
     strength: float = 20.0
     campaign_strength: float = 5.0
+    volatility: float = 0.2
+    volatility_days: float = 1.0
 
     def __post_init__(self) -> None:
         for name in self.__struct_fields__:
@@ -76,6 +81,8 @@ def predict(
     base_rate: ArrayLike,
     expected_impressions: ArrayLike,
     prior: CtrPrior = DEFAULT_PRIOR,
+    volatility: Callable[[Floats], Floats] | None = None,
+    active: ArrayLike | None = None,
 ) -> CtrEstimates:
     """The CTR that the next window will show, for n campaigns on P platforms.
 
@@ -89,6 +96,10 @@ def predict(
     A campaign's CTR is the mixture of its platforms' by their shares of the expected impressions; where none are
     expected, of the decayed ones; where there are none either, by equal shares. Its mean, prior and variance follow
     from the platforms' posteriors taken as independent, so that on a single platform both columns agree.
+
+    ``volatility`` gives the relative variance of the CTR from window to window, [n, P], for predicted rates, [n, P];
+    without it the interval is that of a rate that does not move. ``active`` says which platforms a campaign runs on,
+    [n, P]; the others take no share.
 
     Counts below 0 are taken as 0, and clicks beyond the impressions as equal to them. Raises ``ValueError`` for
     shapes that do not match, non-finite numbers, or a base rate outside of (0, 1).
@@ -113,8 +124,10 @@ def predict(
     rate = np.minimum((clicks + m * prior_rate) / strength, GREATEST_RATE)
     variance = rate * (1 - rate) / (strength + 1)
     within = rate * (1 - rate) - variance
+    if volatility is not None:
+        variance = variance + volatility(rate) * rate**2
 
-    share = _shares(expected[:, :-1], impressions)
+    share = _shares(expected[:, :-1], impressions, active)
     prior_variance = prior_rate * (1 - prior_rate) / (m + 1)
     rate = _with_mixture(rate, share)
     variance = _with_mixture(variance, share, power=2)
@@ -131,11 +144,13 @@ def _with_mixture(values: Floats, share: Floats, power: int = 1) -> Floats:
     return np.column_stack((values, np.sum(values * share**power, axis=1)))
 
 
-def _shares(expected: Floats, impressions: Floats) -> Floats:
+def _shares(expected: Floats, impressions: Floats, active: ArrayLike | None) -> Floats:
     """Each platform's share of its campaign, [n, P], rows summing to 1."""
     volume = np.where(expected.sum(axis=1, keepdims=True) > 0, expected, impressions)
     total = volume.sum(axis=1, keepdims=True)
-    equal = np.full_like(volume, 1 / volume.shape[1])
+    runs = np.ones_like(volume) if active is None else np.asarray(active, dtype=np.float64)
+    runs = np.where(runs.any(axis=1, keepdims=True), runs, 1.0)
+    equal = runs / runs.sum(axis=1, keepdims=True)
     share: Floats = np.divide(volume, total, out=equal, where=total > 0)
     return share
 

@@ -38,16 +38,16 @@ class WindowKey(NamedTuple):
 
 
 def parse_window(name: str) -> Window:
-    """The window of a name: ``1h``, ``24h`` (also ``1d``), or ``2d`` to ``90d``. Raises ``ValueError`` for any
+    """The window of a name: ``1h``, ``24h``, or ``2d`` to ``366d``. Raises ``ValueError`` for any
     other.
     """
     if name == "1h":
         return Window(name, 0)
     if name == "24h":
         return Window(name, 1)
-    days = re.fullmatch(r"([1-9]\d?)d", name)
-    if days is None or not 2 <= int(days[1]) <= 90:
-        raise ValueError(f"window {name!r} is not known: use 1h, 24h, or 2d to 90d")
+    days = re.fullmatch(r"([1-9]\d{0,2})d", name)
+    if days is None or not 2 <= int(days[1]) <= 366:
+        raise ValueError(f"window {name!r} is not known: use 1h, 24h, or 2d to 366d")
     return Window(name, int(days[1]))
 
 

@@ -5,7 +5,6 @@ import logging
 import ssl
 import time
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Any
 
 import faust
@@ -13,15 +12,10 @@ from faust.types import TP
 from mode import CrashingSupervisor
 from yarl import URL
 
-from core.campaigns import InsightConfig
-from core.ingest import Ingest
-from core.lateness import Lateness
-from core.profile import DEFAULT_PROFILE, load_profile
-from core.window import parse_window
 from schemas import topics as names
 from stream_app.aggregate_stage import AggregateStage
 from stream_app.batch_transport import Batch, BatchConsumer, BatchTransport
-from stream_app.errors import SetupError
+from stream_app.domain import ingest_config, insight_config
 from stream_app.health import status
 from stream_app.hot_store import HotStore
 from stream_app.hot_writer import HotWriter
@@ -39,36 +33,6 @@ QUEUED_BATCHES = 8
 HEARTBEAT_S = 0.5
 REVOKE_S = 20.0
 """A rebalance waits this long for a last checkpoint; what it misses is redelivered."""
-
-
-def ingest_config(settings: Settings) -> Ingest:
-    """How input is decoded, judged and routed."""
-    return Ingest(
-        partitions=settings.partitions,
-        accounts=settings.known_accounts(),
-        lateness=Lateness(
-            horizon_ms=settings.horizon.ms,
-            delta_ms=settings.delta_lateness.ms,
-            future_ms=settings.future_tolerance.ms,
-        ),
-        max_payload_bytes=settings.max_payload_bytes,
-    )
-
-
-def insight_config(settings: Settings) -> InsightConfig:
-    """Which windows there are, and how they are judged. Raises ``SetupError``."""
-    profile = DEFAULT_PROFILE
-    if settings.profile_file is not None:
-        try:
-            profile = load_profile(Path(settings.profile_file).read_bytes())
-        except (OSError, ValueError) as error:
-            raise SetupError(f"{settings.profile_file}: {error}") from error
-    return InsightConfig(
-        windows=tuple(parse_window(window) for window in settings.windows),
-        profile=profile,
-        final_after_ms={str(platform): after.ms for platform, after in settings.final_after.items()},
-        emit_interval_ms=settings.emit_interval.ms,
-    )
 
 
 class ParallaxApp(faust.App):

@@ -22,8 +22,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from core.offline import Computed, compute
 from schemas.calendar import iso_instant
 from schemas.topics import CAMPAIGN_LINKS, METRICS_TOPICS
-from stream_app.app import ingest_config, insight_config
 from stream_app.demo_report import Observed, build_report
+from stream_app.domain import ingest_config, insight_config
 from stream_app.embedded import embedded_kafka, embedded_redis
 from stream_app.errors import ParallaxError, SetupError
 from stream_app.feed import Feed
@@ -41,7 +41,7 @@ TRICKLE: Final = 600
 TRICKLE_PER_SECOND: Final = 200
 PARTITION_BYTES: Final = 4 * 1024 * 1024
 """What a partition of the embedded broker may be given: it keeps 5 MiB, and forgets what came first."""
-EVER: Final = "36500d"
+EVER: Final = "3660d"
 
 
 class Steps(msgspec.Struct, frozen=True):

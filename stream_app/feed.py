@@ -12,7 +12,6 @@ from stream_app.settings import Settings
 from stream_app.simulator import SimRecord
 from stream_app.topics import name
 
-
 MOCK_STAMP: Final = 1234
 """librdkafka's mock cluster answers every produce request with this stamp, and stores the producer's."""
 

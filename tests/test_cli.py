@@ -189,7 +189,7 @@ def test_a_window_that_cannot_be_is_one_line(monkeypatch: pytest.MonkeyPatch) ->
     assert result.exit_code == 2
     assert "5m" in the_line(result)
     assert "--window" in the_line(result)
-    monkeypatch.setenv("PARALLAX_WINDOWS", "100d")
+    monkeypatch.setenv("PARALLAX_WINDOWS", "400d")
     for arguments in (("insights", str(FILES[0])), ("worker",)):
         assert "PARALLAX_WINDOWS" in the_line(run(*arguments))
 

@@ -82,10 +82,10 @@ def ingest_config(settings: "Settings", horizon: str | None) -> "Ingest":
     import msgspec
 
     from schemas.dates import LATEST_MS
-    from stream_app import app
+    from stream_app import domain
     from stream_app.duration import Duration
 
-    ingest = app.ingest_config(settings)
+    ingest = domain.ingest_config(settings)
     snapshots_ms, deltas_ms = LATEST_MS, LATEST_MS
     if horizon is not None:
         try:
@@ -99,11 +99,11 @@ def ingest_config(settings: "Settings", horizon: str | None) -> "Ingest":
 
 def insight_config(settings: "Settings", windows: Sequence[str]) -> "InsightConfig":
     """The settings' windows and benchmarks, with other windows where some are named. Raises ``SetupError``."""
-    from stream_app import app
+    from stream_app import domain
 
     named = tuple(dict.fromkeys(windows)) or settings.windows
     try:
-        return app.insight_config(settings.model_copy(update={"windows": named}))
+        return domain.insight_config(settings.model_copy(update={"windows": named}))
     except ValueError as error:
         raise SetupError(f"{error} in {'--window' if windows else 'PARALLAX_WINDOWS'}") from None
 
