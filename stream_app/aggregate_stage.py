@@ -67,6 +67,7 @@ class AggregateStage:
 
     def open(self, partitions: set[int]) -> None:
         """Restore the partitions that were assigned, so that what they owe is sent without waiting for input."""
+        self.close(partitions)
         for partition in partitions:
             self._state(partition)
 

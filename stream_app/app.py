@@ -151,12 +151,10 @@ class ParallaxApp(faust.App):
 
     def is_current(self, event: Any) -> bool:
         """Whether a batch was fetched in the group generation that holds now; older ones belong to nobody."""
+        if self._draining or self.rebalancing:
+            return False
         batch: Batch = event.message.value
-        return (
-            not self._draining
-            and batch.generation == self.consumer_generation_id
-            and event.message.tp in self.consumer.assignment()
-        )
+        return batch.generation == self.consumer_generation_id and event.message.tp in self.consumer.assignment()
 
     async def check(self) -> None:
         """Write the checkpoints that are due, and raise what kept ingest from making a batch durable."""
@@ -171,6 +169,11 @@ class ParallaxApp(faust.App):
         """Tell the aggregate partitions what the sources have observed."""
         if self.settled and self.batches.ready:
             await self.ingest.heartbeat(self.consumer, set(self.consumer.assignment()))
+
+    async def on_first_start(self) -> None:
+        """The producer is there before the first batch is."""
+        await self.batches.start()
+        await super().on_first_start()
 
     async def on_stop(self) -> None:
         """A clean stop takes nothing more, makes what was taken durable, and commits it."""
@@ -258,7 +261,6 @@ def _agents(app: ParallaxApp) -> None:
 
     @app.task  # type: ignore[untyped-decorator]
     async def checkpoint() -> None:
-        await app.batches.start()
         await _repeat(app, app.settings.checkpoint_interval.seconds, app.check)
 
     @app.task  # type: ignore[untyped-decorator]

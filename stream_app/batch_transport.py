@@ -17,6 +17,7 @@ from faust.types import TP, Message
 
 FETCH_WAIT_MS = 100
 ROOM_WAIT_S = 1.0
+RECOVERY_POLL_S = 0.05
 
 
 class Batch(NamedTuple):
@@ -34,8 +35,11 @@ class _Delivered:
         self._finished: set[int] = set()
         self.committable = -1
 
-    def deliver(self, last_offset: int) -> None:
-        if last_offset >= self.committable and (not self._open or last_offset > self._open[-1]):
+    def deliver(self, first_offset: int, last_offset: int) -> None:
+        # What is fetched again after a seek replaces its first delivery, which may have been dropped on its way.
+        while self._open and self._open[-1] >= first_offset:
+            self._open.pop()
+        if last_offset >= self.committable:
             self._open.append(last_offset)
 
     def finish(self, last_offset: int) -> None:
@@ -72,6 +76,19 @@ class BatchConsumer(driver.Consumer):
     def _new_consumer_thread(self) -> ConsumerThread:
         return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
 
+    async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> Any:
+        """Fetch, and while partitions are being assigned and recovered, from changelogs alone.
+
+        Stock Faust fetches from all, and empties the streams' queues when recovery is done: what had been put there
+        is lost.
+        """
+        if active_partitions is not None and self.app.rebalancing:
+            active_partitions = {tp for tp in active_partitions if self._is_changelog_tp(tp)}
+            if not active_partitions:
+                await self.sleep(RECOVERY_POLL_S)
+                return {}
+        return await super()._getmany(active_partitions, timeout)
+
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Message]]:
         """Yield one message a fetched partition, its value a ``Batch``."""
         if self.flow_active and self._buffered_partitions and not self._get_active_partitions():
@@ -96,7 +113,7 @@ class BatchConsumer(driver.Consumer):
             message = self._to_message(tp, fetched[-1])
             carrier: Any = message
             carrier.key, carrier.value = None, Batch(fetched, generation)
-            self._delivered.setdefault(tp, _Delivered()).deliver(message.offset)
+            self._delivered.setdefault(tp, _Delivered()).deliver(fetched[0].offset, message.offset)
             yield tp, message
 
     def on_buffer_drop(self, tp: TP) -> None:

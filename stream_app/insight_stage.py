@@ -84,6 +84,7 @@ class InsightStage:
 
     def open(self, partitions: set[int]) -> None:
         """Restore the partitions that were assigned, and offer what they hold to Redis."""
+        self.close(partitions)
         for partition in partitions:
             self._state(partition)
         self.rebuild()

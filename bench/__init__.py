@@ -1,0 +1,1 @@
+"""Benchmarks of the worker beside a plain Faust agent, on a real Kafka and a real Redis."""
