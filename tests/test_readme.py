@@ -1,0 +1,65 @@
+"""README tells the truth: its commands exist, its codes are the codes, its example events are taken."""
+
+import re
+from pathlib import Path
+
+import orjson
+from click.testing import CliRunner
+
+from schemas.decode import Reader, decode_record
+from schemas.event import IgnoreReason, MetricEvent, RejectCode
+from schemas.link import Link, decode_link
+from schemas.platform import Platform
+from schemas.topics import CAMPAIGN_LINKS, DEAD_LETTERS, INSIGHTS, INSIGHTS_LATEST, METRICS_TOPICS, PREDICTIONS, ROLLUPS
+from schemas.topics import ROUTED as ROUTED_TOPIC
+from stream_app.cli import cli
+from stream_app.settings import Settings, variable
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+def test_every_parallax_command_and_option_exists() -> None:
+    lines = re.findall(r"^parallax (.+?)(?:\s{2,}#.*)?$", README, re.MULTILINE)
+    assert len(lines) >= 8
+    for line in lines:
+        words = line.split()
+        path = [word for word in words[:2] if re.fullmatch(r"[a-z]+", word)]
+        command = path[:2] if path[0] == "topics" else path[:1]
+        told = CliRunner().invoke(cli, [*command, "--help"])
+        assert told.exit_code == 0, line
+        for option in re.findall(r"--[a-z-]+", line):
+            assert option in told.output, line
+
+
+def test_every_make_target_exists() -> None:
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert set(re.findall(r"(?:^|`)make ([a-z]+)\b", README, re.MULTILINE)) <= targets
+
+
+def test_the_taxonomy_is_whole() -> None:
+    table = README[README.index("| code |") : README.index("Rows that are sound")]
+    assert set(re.findall(r"`([a-z0-9_]+)`", table)) == set(map(str, RejectCode))
+    reasons = README[README.index("Rows that are sound") : README.index("## The promise")]
+    assert set(re.findall(r"`([a-z_]+)`", reasons)) == set(map(str, IgnoreReason))
+
+
+def test_every_setting_that_is_named_exists() -> None:
+    known = {variable(field) for field in Settings.model_fields} | {"PARALLAX_TEST_KAFKA", "PARALLAX_TEST_REDIS"}
+    assert set(re.findall(r"\b(?:PARALLAX|REDIS|CACHE)_[A-Z_]+\b", README)) <= known
+
+
+def test_every_topic_that_is_named_exists() -> None:
+    known = {*METRICS_TOPICS.values(), CAMPAIGN_LINKS, DEAD_LETTERS, INSIGHTS, INSIGHTS_LATEST, PREDICTIONS, ROLLUPS}
+    named = set(re.findall(r"\b(?:ads|insights|predictions)\.[a-z][a-z-]*(?:\.[a-z]+)?", README))
+    assert named <= known | {ROUTED_TOPIC}
+
+
+def test_the_example_records_are_taken() -> None:
+    event, link = (
+        orjson.loads(re.sub(r"\s+", " ", text)) for text in re.findall(r'`(\{"version".+?\})`', README, re.DOTALL)
+    )
+    arrival = 1767225600000
+    outcomes = decode_record(orjson.dumps(event), Reader(platform=Platform.META), arrival_ms=arrival)
+    assert [type(outcome) for outcome in outcomes] == [MetricEvent]
+    assert isinstance(decode_link(None, orjson.dumps(link), arrival_ms=arrival, max_bytes=65536), Link)
