@@ -19,6 +19,7 @@ import msgspec
 import numpy as np
 
 from core import block as block_codec
+from core.accounting import RECORDS
 from core.block import Block
 from core.cell import Merge, cell_of, merge
 from core.links import Linked, own_name
@@ -36,7 +37,6 @@ Position = tuple[int, int]
 PlatformCampaign = tuple[Platform, str]
 BlockKey = tuple[Platform, str, int]
 
-RECORDS: Final = "records"
 IDS_PER_CHUNK: Final = 32_768
 _pack: Final = msgspec.msgpack.Encoder().encode
 
@@ -297,8 +297,8 @@ class Aggregate:
         """The next checkpoint: table writes in the order in which they must be durable, and rollups to send after them.
 
         With ``publish`` false rollups stay owed, across a crash too, and so they do while the log is being applied
-        again after a crash. ``published`` is told by the mark of the next
-        checkpoint, so a crash between the two writes sends them again under the same revisions.
+        again after one. ``published`` is told by the mark of the next checkpoint, so a crash between the two writes
+        sends them again under the same revisions.
         """
         messages: list[Rollup | Watermark] = []
         mark_published = self.mark.published

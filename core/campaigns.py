@@ -23,7 +23,7 @@ from core.insight import Part, add_totals, build, insight_id
 from core.profile import DEFAULT_PROFILE, Profile
 from core.shrinkage import DEFAULT_PRIOR, CtrPrior
 from core.watermark import Watermarks
-from core.window import Window, WindowKey, parse_window, touched
+from core.window import Window, WindowKey, days_of, parse_window, touched
 from schemas import insight as insight_codec
 from schemas import rollup as rollup_codec
 from schemas.calendar import iso_instant
@@ -64,6 +64,7 @@ class Published(msgspec.Struct, array_like=True):
     members: list[str]
     sequence: int
     correction: Correction | None = None
+    as_of: str = ""
 
 
 class Mark(msgspec.Struct, array_like=True):
@@ -115,6 +116,7 @@ class Campaigns:
         self._published: dict[Due, Published] = {}
         self._dirty: dict[Due, int] = {}
         self._forced: set[Due] = set()
+        self._again: list[Emission] = []
         self._open: list[tuple[int, Due]] = []
         self._stored: dict[bytes, bytes] = {}
         self._emitted_at: dict[Due, int] = {}
@@ -134,14 +136,11 @@ class Campaigns:
             state._sequence = state.mark.sequence
             for partition, watermark in state.mark.watermarks:
                 state.watermarks.observe(partition, watermark)
+        unsettled: dict[tuple[str, int], int] = {}
         for key, value in table.items():
             kind, campaign_id, window, index = _key.decode(key)
             if kind == "window" and window in state._windows:
-                due = (campaign_id, WindowKey(window, index))
-                published = state._published[due] = _published.decode(value)
-                if published.sequence > state.mark.published:
-                    state._dirty[due] = state._dirty.get(due, state.position)
-                    state._forced.add(due)
+                state._published[campaign_id, WindowKey(window, index)] = _published.decode(value)
             elif kind.startswith("rollup/"):
                 position, payload = _stored.decode(value)
                 rollup = rollup_codec.decode(payload)
@@ -149,10 +148,28 @@ class Campaigns:
                     state._campaign(rollup.campaign_id).put(rollup, position)
                     if position > state.mark.settled:
                         state._mark_dirty(rollup, None, position)
-        for due, published in state._published.items():
-            if published.phase == Phase.PRELIMINARY:
-                state._watch(due)
+                        unsettled[rollup.campaign_id, rollup.day] = position
+        state._restore_windows(unsettled)
         return state
+
+    def _restore_windows(self, unsettled: Mapping[tuple[str, int], int]) -> None:
+        """Windows that may have changed since they were published, or may not have been published, are due again.
+
+        ``unsettled`` holds the campaigns' days with a rollup past the settled ones. What such a rollup replaced is
+        not known any more, so every window on its day is looked at.
+        """
+        for due, published in self._published.items():
+            campaign_id, key = due
+            for day in days_of(self._windows[key.name], key.ordinal):
+                position = unsettled.get((campaign_id, day))
+                if position is not None:
+                    self._dirty.setdefault(due, position)
+            if published.phase == Phase.PRELIMINARY:
+                self._watch(due)
+            if published.sequence > self.mark.published:
+                again = self._current(due)
+                if again is not None:
+                    self._again.append(again)
 
     def _campaign(self, campaign_id: str) -> Campaign:
         campaign = self._campaigns.get(campaign_id)
@@ -190,7 +207,7 @@ class Campaigns:
     @property
     def pending(self) -> bool:
         """Whether a checkpoint would write, or may publish, anything."""
-        return self._changed or bool(self._stored) or bool(self._dirty)
+        return self._changed or bool(self._stored) or bool(self._dirty) or bool(self._again)
 
     @property
     def waiting(self) -> int:
@@ -207,7 +224,7 @@ class Campaigns:
         self._stored.clear()
         watermark = self.watermarks.value
         self._close(watermark)
-        emissions: list[Emission] = []
+        emissions, self._again = self._again, []
         for due in list(self._dirty):
             emission = self._emit(due, watermark, now_ms, preliminary=preliminary)
             if emission is not None:
@@ -262,8 +279,8 @@ class Campaigns:
             if not preliminary or since < self.config.emit_interval_ms:
                 return None
         del self._dirty[due]
-        insight = self._render(campaign, window, key.ordinal, parts, Phase.PRELIMINARY, None)
-        digest = blake2b(insight_codec.content(insight), digest_size=16).digest()
+        insight = self._render(campaign, window, key.ordinal, parts, Phase.PRELIMINARY)
+        digest = _digest(insight)
         forced = due in self._forced
         self._forced.discard(due)
         if held is not None and held.digest == digest and (settled or not final):
@@ -276,7 +293,10 @@ class Campaigns:
                 self._watch(due)
         published.sequence = self._sequence
         self._published[due] = published
-        self._emitted_at[due] = now_ms
+        if final:
+            self._emitted_at.pop(due, None)
+        else:
+            self._emitted_at[due] = now_ms
         shown = _with(insight, published)
         return Emission(shown, insight_codec.encode(shown), campaign.position, campaign.latest(window) == key.ordinal)
 
@@ -291,7 +311,9 @@ class Campaigns:
             correction = Correction(reason=_reason(held.members, members), difference=difference(held.totals, totals))
         elif final:
             phase = Phase.FINAL
-        return Published(int(phase), insight.version.revision, digest, totals, members, self._sequence, correction)
+        return Published(
+            int(phase), insight.version.revision, digest, totals, members, self._sequence, correction, insight.as_of
+        )
 
     def _render(
         self,
@@ -300,12 +322,10 @@ class Campaigns:
         index: int,
         parts: list[Part],
         phase: Phase,
-        published: Published | None,
     ) -> CrossPlatformInsight:
         as_of = iso_instant(max((part.rollup.as_of_ms for part in parts), default=0))
         version = Version(campaign.revision(window, index), int(phase))
-        insight = build(campaign.campaign_id, window, index, parts, self.config.profile, as_of, version)
-        return insight if published is None else _with(insight, published)
+        return build(campaign.campaign_id, window, index, parts, self.config.profile, as_of, version)
 
     def _predictions(self, emissions: list[Emission]) -> list[CtrPrediction]:
         campaigns = [self._campaigns[name] for name in dict.fromkeys(e.insight.campaign_id for e in emissions)]
@@ -317,34 +337,45 @@ class Campaigns:
 
     def _hot(self, emissions: list[Emission]) -> list[Emission]:
         """The newest window of each kind that was published, or that became the newest because a newer one lost its
-        content.
+        content; an empty one where none has any.
         """
         hot = [emission for emission in emissions if emission.latest]
         fresh = {(emission.insight.campaign_id, emission.insight.window) for emission in hot}
         for emission in hot:
             name = (emission.insight.campaign_id, emission.insight.window)
             self._hot_index[name] = self._campaigns[name[0]].latest(self._windows[name[1]]) or 0
-        for emission in emissions:
+        empty: dict[tuple[str, str], Emission] = {}
+        for emission in sorted(emissions, key=lambda each: each.insight.window_start):
             name = (emission.insight.campaign_id, emission.insight.window)
             latest = self._campaigns[name[0]].latest(self._windows[name[1]])
-            if name in fresh or latest is None or self._hot_index.get(name) == latest:
+            if latest is None:
+                self._hot_index.pop(name, None)
+                empty[name] = emission
+                continue
+            if name in fresh or self._hot_index.get(name) == latest:
                 continue
             fresh.add(name)
             self._hot_index[name] = latest
-            again = self._current(name[0], WindowKey(name[1], latest))
+            again = self._current((name[0], WindowKey(name[1], latest)))
             if again is not None:
                 hot.append(again)
-        return hot
+        return [*hot, *empty.values()]
 
-    def _current(self, campaign_id: str, key: WindowKey) -> Emission | None:
-        """What was last published of a window, from state."""
-        published = self._published.get((campaign_id, key))
+    def _current(self, due: Due) -> Emission | None:
+        """What was last published of a window, from state; none where that has moved on and its news is on the way."""
+        campaign_id, key = due
+        published = self._published.get(due)
         if published is None:
             return None
-        campaign, window = self._campaigns[campaign_id], self._windows[key.name]
+        campaign, window = self._campaign(campaign_id), self._windows[key.name]
         parts = campaign.parts(window, key.ordinal)
-        insight = self._render(campaign, window, key.ordinal, parts, Phase.PRELIMINARY, published)
-        return Emission(insight, insight_codec.encode(insight), campaign.position, latest=True)
+        insight = self._render(campaign, window, key.ordinal, parts, Phase.PRELIMINARY)
+        if _digest(insight) != published.digest:
+            self._forced.add(due)
+            return None
+        shown = _with(insight, published)
+        latest = campaign.latest(window) == key.ordinal
+        return Emission(shown, insight_codec.encode(shown), campaign.position, latest)
 
     def hot(self) -> Iterator[tuple[list[Emission], list[CtrPrediction]]]:
         """All that Redis should hold, campaign by campaign, to make it whole again."""
@@ -354,7 +385,7 @@ class Campaigns:
                 latest = campaign.latest(window)
                 if latest is None:
                     continue
-                current = self._current(campaign.campaign_id, WindowKey(window.name, latest))
+                current = self._current((campaign.campaign_id, WindowKey(window.name, latest)))
                 if current is not None:
                     newest.append(current)
             predictions = [
@@ -375,7 +406,7 @@ class Campaigns:
                 final = self._final_at((campaign_id, key)) <= self.watermarks.value
                 phase = Phase.FINAL if final else Phase.PRELIMINARY
                 parts = campaign.parts(window, key.ordinal)
-                yield self._render(campaign, window, key.ordinal, parts, phase, None)
+                yield self._render(campaign, window, key.ordinal, parts, phase)
 
     def predictions(self) -> list[CtrPrediction]:
         """The predictions for every campaign's next windows."""
@@ -387,9 +418,14 @@ class Campaigns:
         ]
 
 
+def _digest(insight: CrossPlatformInsight) -> bytes:
+    return blake2b(insight_codec.content(insight), digest_size=16).digest()
+
+
 def _with(insight: CrossPlatformInsight, published: Published) -> CrossPlatformInsight:
     return msgspec.structs.replace(
         insight,
+        as_of=published.as_of or insight.as_of,
         version=Version(published.revision, published.phase),
         phase=Phase(published.phase).name.lower(),
         correction=published.correction,

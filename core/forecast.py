@@ -16,9 +16,10 @@ from core.shrinkage import CtrEstimates, CtrPrior, decay, predict
 from core.volatility import relative_variance
 from core.window import HOURS_A_DAY, Window, bounds
 from schemas.calendar import iso_instant
-from schemas.event import DAY_MS
+from schemas.event import DAY_MS, HOUR_MS
 from schemas.metrics import CLICKS, IMPRESSIONS
 from schemas.prediction import CtrInputs, CtrPrediction, CtrRate
+from schemas.rollup import Rollup, Totals
 
 MODEL: Final = "empirical-bayes-1"
 DAYS: Final = 28
@@ -37,15 +38,16 @@ def forecast(campaigns: Sequence[Campaign], window: Window, profile: Profile, pr
     reported = np.zeros(shape, dtype=bool)
     for row, (campaign, latest) in enumerate(rows):
         last_day = latest if window.days else latest // HOURS_A_DAY
+        label_start = campaign.end_ms(window, latest)
         for age in range(DAYS):
             for rollup in campaign.by_day.get(last_day - age, {}).values():
                 position = column.get(rollup.platform)
-                if position is None or rollup.day_totals is None:
+                if position is None:
                     continue
-                values = rollup.day_totals.values
-                impressions[row, position, age] += values[IMPRESSIONS] or 0
-                clicks[row, position, age] += values[CLICKS] or 0
-                reported[row, position, age] = True
+                for totals in _before(label_start, rollup):
+                    impressions[row, position, age] += totals.values[IMPRESSIONS] or 0
+                    clicks[row, position, age] += totals.values[CLICKS] or 0
+                    reported[row, position, age] = True
     weights = decay(np.arange(DAYS), prior.half_life_days)
     seen, clicked = impressions @ weights, clicks @ weights
     days = np.maximum(reported @ weights, 1e-9)
@@ -81,6 +83,15 @@ def forecast(campaigns: Sequence[Campaign], window: Window, profile: Profile, pr
         )
         for row, (campaign, latest) in enumerate(rows)
     ]
+
+
+def _before(label_start: int, rollup: Rollup) -> list[Totals]:
+    """What a day had reported before an instant: all of it or, where it reaches further, its hours until then."""
+    if rollup.day_totals is None:
+        return []
+    if rollup.covered_ms <= label_start:
+        return [rollup.day_totals]
+    return [totals for hour, totals in rollup.hours if (hour + 1) * HOUR_MS <= label_start]
 
 
 def _prediction(

@@ -181,6 +181,8 @@ class _Routed:
             record.key, record.value, arrival_ms=record.timestamp, max_bytes=self.config.max_payload_bytes
         )
         if isinstance(outcome, Link):
+            outcome = self.config.lateness.judge_link(outcome, record.timestamp) or outcome
+        if isinstance(outcome, Link):
             target = self._target(f"{outcome.platform}:{outcome.platform_campaign_id}")
             self._links.setdefault(target, []).append(LinkRow(record.offset, 0, outcome))
             self.watermark_ms = max(self.watermark_ms, record.timestamp)

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from core.normalizer import NormalizedMetrics, confidence, consistency_score, normalize_counts
 from core.profile import Profile
+from core.ratios import UNKNOWN_SPEND
 from core.window import Window, bounds
 from schemas.calendar import end_of_day
 from schemas.insight import CrossPlatformInsight, InsightTotals, MoneyTotals, Phase, PlatformBreakdown, Version
@@ -117,13 +118,17 @@ def _breakdown(
     scored = normalize_counts(platform, values, totals.currency or "", profile)
     rollups = [part.rollup for part in parts]
     zones = sorted({rollup.zone for rollup in rollups if rollup.zone})
+    roas, roas_reason = _roas(money)
+    absent = scored.absent
+    if roas_reason and len(money) > 1:
+        absent = {name: roas_reason if reason == UNKNOWN_SPEND else reason for name, reason in absent.items()}
     breakdown = PlatformBreakdown(
         totals=totals,
         ctr=_ratio(totals.clicks, totals.impressions),
         cpc=_ratio(totals.spend_micros, totals.clicks, 1 / MICROS),
         cpm=_ratio(totals.spend_micros, totals.impressions, 1000 / MICROS),
         engagement_rate=_ratio(totals.engagements, totals.impressions),
-        roas=_roas(money)[0],
+        roas=roas,
         normalized_ctr=scored.normalized_ctr,
         normalized_cpc=scored.normalized_cpc,
         normalized_cpm=scored.normalized_cpm,
@@ -132,7 +137,7 @@ def _breakdown(
         composite_score=scored.composite_score,
         confidence=scored.confidence,
         components=list(scored.components),
-        absent=scored.absent,
+        absent=absent,
         coverage=_coverage(window, index, parts),
         zones=zones,
         zone_assumed=any(not rollup.zone for rollup in rollups),

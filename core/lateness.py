@@ -7,6 +7,7 @@ stays a function of the set of records.
 import msgspec
 
 from schemas.event import DAY_MS, HOUR_MS, Kind, MetricEvent, RejectCode, Rejection
+from schemas.link import Link
 
 
 class Lateness(msgspec.Struct, frozen=True):
@@ -35,5 +36,13 @@ class Lateness(msgspec.Struct, frozen=True):
         if event.observed_ms > arrival_ms + self.clock_ms:
             return Rejection(
                 RejectCode.IN_THE_FUTURE, "the row was observed after the record arrived: a clock is wrong"
+            )
+        return None
+
+    def judge_link(self, link: Link, arrival_ms: int) -> Rejection | None:
+        """A rejection for a link from the future, which no later one could replace, else None."""
+        if link.updated_ms > arrival_ms + self.clock_ms:
+            return Rejection(
+                RejectCode.IN_THE_FUTURE, "the link was updated after the record arrived: a clock is wrong"
             )
         return None

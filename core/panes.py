@@ -66,9 +66,10 @@ class Panes:
         return tuple(cells[metric] if carried >> metric & 1 else None for metric in range(WIDTH)), cells[AS_OF]
 
     def dump(self, rows: list[int]) -> Iterator[tuple[bytes, bytes]]:
-        """Encoded key and little-endian row of each of the rows."""
+        """Encoded key and little-endian row of each of the rows to which something was added."""
         for row in rows:
-            yield encode_pane_key(self._keys[row]), self._matrix[row].astype("<i8").tobytes()
+            if self._matrix[row, CARRIED]:
+                yield encode_pane_key(self._keys[row]), self._matrix[row].astype("<i8").tobytes()
 
     def load(self, encoded: bytes, cells: bytes) -> int:
         """Put a dumped row back; its row."""

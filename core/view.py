@@ -19,6 +19,7 @@ from schemas.rollup import Money, Totals
 
 SNAPSHOT_BASIS = 0
 DELTA_BASIS = 1
+NOTHING: Values = (None,) * WIDTH
 
 
 class ViewKey(NamedTuple):
@@ -40,6 +41,7 @@ class Fact(NamedTuple):
     report: str
     values: Values
     currency: str
+    zone: str
     utc_hour: int
 
 
@@ -61,20 +63,21 @@ def _level(ad_group_id: str, ad_id: str) -> int:
 
 
 def facts(block: Block, panes: Panes) -> list[Fact]:
-    """All cells and panes of a block."""
+    """All cells of a block, and its panes to which something was added."""
     found = []
     for key, cell in block.cells.items():
         names = tuple(name for name, _ in key.segments)
         view = ViewKey(SNAPSHOT_BASIS, _level(key.ad_group_id, key.ad_id), len(names), names, int(key.hour >= 0))
         entity = (key.hour, key.ad_group_id, key.ad_id, key.segments)
         hour = cell.start_ms // HOUR_MS if key.hour >= 0 else -1
-        found.append(Fact(view, entity, cell.observed_ms, key.report, cell.values, cell.currency, hour))
+        found.append(Fact(view, entity, cell.observed_ms, key.report, cell.values, cell.currency, cell.zone, hour))
     for row in block.pane_rows:
         pane = panes.key(row)
         names = tuple(name for name, _ in pane.segments)
         view = ViewKey(DELTA_BASIS, _level(pane.ad_group_id, pane.ad_id), len(names), names, 1)
         values, as_of = panes.values(row)
-        found.append(Fact(view, (row,), as_of, "", values, pane.currency, pane.hour))
+        if values != NOTHING:
+            found.append(Fact(view, (row,), as_of, "", values, pane.currency, pane.zone, pane.hour))
     return found
 
 
@@ -130,10 +133,8 @@ def day_view(block: Block, panes: Panes) -> DayView:
         in_hour, _ = _resolve(by_hour[hour], currency)
         if in_hour is not None:
             hours.append((hour, in_hour))
-    zones = {cell.zone for cell in block.cells.values() if cell.zone}
-    zones |= {panes.key(row).zone for row in block.pane_rows if panes.key(row).zone}
     accounts = {cell.account_id for cell in block.cells.values() if cell.account_id}
-    zone = max(zones, default="")
+    zone = max((fact.zone for fact in found), default="")
     start_ms = start_of_day(block.day, zone)
     as_of = max((fact.observed_ms for fact in found), default=0)
     reported = [fact.observed_ms for fact in found if fact.view.grain == 0]

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import redis
 
+from core.accounting import Accounting
 from core.offline import Computed
 from schemas import insight as insight_codec
 from schemas.insight import CrossPlatformInsight, PlatformBreakdown
@@ -17,7 +18,6 @@ from stream_app.outputs import Outputs
 from stream_app.settings import Settings
 from stream_app.simulator import Simulation
 from stream_app.summary import (
-    Accounting,
     DemoReport,
     HotSummary,
     InsightLine,
@@ -89,8 +89,8 @@ def _accounting(observed: Observed, computed: Computed) -> Accounting:
 def _accounting_problems(
     accounting: Accounting, observed: Observed, computed: Computed, outputs: Outputs
 ) -> Iterator[str]:
-    if not accounting.adds_up():
-        yield f"{accounting.rows} rows came in, and {accounting.accounted()} are accounted for"
+    if not accounting.adds_up:
+        yield f"{accounting.rows} rows came in, and {accounting.accounted} are accounted for"
     if accounting.records != observed.records:
         yield f"{observed.records} records were published, and the worker counts {accounting.records}"
     for what in ("dead_letters", "ignored"):

@@ -3,7 +3,7 @@
 import time
 from typing import TYPE_CHECKING, Any
 
-from core.offline import account
+from core.accounting import account
 from schemas import topics as names
 from stream_app.topics import name
 

@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from core.accounting import Accounting
+
 INSIGHTS_SHOWN: Final = 22
 PREDICTIONS_SHOWN: Final = 8
 MISSES_SHOWN: Final = 3
@@ -19,27 +21,6 @@ STRIP_LEAST: Final = 13
 STRIP_MOST: Final = 25
 NAMES: Final = {"meta": "Meta", "tiktok": "TikTok", "google_ads": "Google"}
 COLOURS: Final = {"meta": "blue", "tiktok": "magenta", "google_ads": "green"}
-
-
-class Accounting(msgspec.Struct, frozen=True, kw_only=True):
-    """Where every row went: dead letters by code, ignored ones by reason. A record holds one row or many."""
-
-    records: int
-    rows: int
-    applied: int
-    duplicate: int
-    superseded: int
-    dead_letters: dict[str, int]
-    ignored: dict[str, int]
-
-    def accounted(self) -> int:
-        """The rows whose end is known."""
-        lost = sum(self.dead_letters.values()) + sum(self.ignored.values())
-        return self.applied + self.duplicate + self.superseded + lost
-
-    def adds_up(self) -> bool:
-        """Whether each row ended in exactly one way, and no record is without a row."""
-        return self.rows == self.accounted() and self.records <= self.rows
 
 
 class PlatformLine(msgspec.Struct, frozen=True, kw_only=True):
@@ -176,9 +157,9 @@ class _Page:
             self._print(f"  and {len(report.problems) - PROBLEMS_SHOWN} more")
 
     def accounting(self, books: Accounting) -> None:
-        adds_up = books.adds_up()
+        adds_up = books.adds_up
         dead, ignored = sum(books.dead_letters.values()), sum(books.ignored.values())
-        state = "every row accounted for" if adds_up else f"{books.rows - books.accounted():+,} rows unaccounted for"
+        state = "every row accounted for" if adds_up else f"{books.rows - books.accounted:+,} rows unaccounted for"
         mark = f"[green]{self._marks[0]}[/]" if adds_up else f"[bold red]{self._marks[1]}[/]"
         self._heading(f"Accounting  {books.records:,} records = {books.rows:,} rows  {mark} {state}")
         entries = [

@@ -62,6 +62,13 @@ class Fact:
     key: bytes | None = None
     wire: Wire | None = None
 
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        printer.text(repr(self))
+
+    def __repr__(self) -> str:
+        arrival = timedelta(milliseconds=self.arrival - T0)
+        return f"{self.topic} at {arrival}: {self.value!r}" + (f" key {self.key!r}" if self.key else "")
+
 
 History = list[Fact]
 Sources = dict[Source, list[Record]]
@@ -215,3 +222,54 @@ def arrange(history: Sequence[Fact], partitions: Sequence[int] = ()) -> Sources:
         records = sources[fact.topic, partition]
         records.append(Record(len(records), fact.arrival, fact.key, fact.value))
     return dict(sources)
+
+
+def snapshot(
+    platform: str = "meta",
+    campaign: str = "1",
+    day: int = 0,
+    hour: int | None = None,
+    zone: str = "",
+    pulled: int = DAY,
+    **fields: Any,
+) -> Fact:
+    """A report row of a day, or of an hour of it, pulled so many milliseconds after the period began."""
+    start = midnight(day, zone) + (hour or 0) * HOUR
+    wire: Wire = {
+        "version": 1,
+        "kind": "snapshot",
+        "platform": platform,
+        "campaign_id": campaign,
+        "period_start": start,
+        "period_end": midnight(day + 1, zone) if hour is None else start + HOUR,
+        "observed_at": start + pulled,
+        "time_zone": zone,
+        **fields,
+    }
+    return Fact(TOPICS[platform], start + pulled, json.dumps(wire).encode(), wire=wire)
+
+
+def delta(event_id: str, at: int = 0, platform: str = "meta", campaign: str = "1", **fields: Any) -> Fact:
+    """An increment, so many milliseconds after the history began, that arrives a second later."""
+    wire: Wire = {
+        "version": 1,
+        "kind": "delta",
+        "event_id": event_id,
+        "platform": platform,
+        "campaign_id": campaign,
+        "period_start": T0 + at,
+        **fields,
+    }
+    return Fact(TOPICS[platform], T0 + at + 1_000, json.dumps(wire).encode(), wire=wire)
+
+
+def link(target: str | None, at: int = 0, platform: str = "meta", campaign: str = "1") -> Fact:
+    """A link of a platform campaign, or its withdrawal, so many milliseconds after the history began."""
+    wire: Wire = {"version": 1, "platform": platform, "platform_campaign_id": campaign, "campaign_id": target}
+    return Fact(LINKS, T0 + at, json.dumps(wire).encode(), f"{platform}:{campaign}".encode(), wire)
+
+
+def native(platform: str, row: Wire, stream: str = "", pulled: int = 2 * DAY) -> Fact:
+    """A native row in Airbyte's envelope."""
+    message = {"stream": stream, "data": row, "emitted_at": T0 + pulled}
+    return Fact(TOPICS[platform], T0 + pulled, json.dumps(message).encode())

@@ -1,20 +1,23 @@
 """Workers that die, leave and join in mid-run: the insights at the end are those of the records, each counted once."""
 
+import json
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
 import pytest
 
-from core.offline import Computed
+from core.campaigns import InsightConfig
+from core.ingest import Ingest
+from core.offline import Computed, compute
 from schemas import topics as names
-from stream_app.feed import Feed
+from stream_app.feed import Feed, StoredRecord
 from stream_app.local_worker import LocalWorker
 from stream_app.outputs import Outputs
 from stream_app.simulator import SimRecord, live, simulate
-from tests.live import Live, Stream, by_id, offline, wait_until
+from tests.live import Insights, Live, Stream, by_id, offline, wait_until
 
 pytestmark = [pytest.mark.kafka, pytest.mark.redis, pytest.mark.timeout(150)]
 
@@ -86,7 +89,7 @@ def check(app: Live, feed: Feed) -> Computed:
 def test_kill_9_of_one_of_two_in_mid_run_changes_nothing(running: Live, records: list[SimRecord]) -> None:
     """Scenario: two workers share a stream; one is killed with work in flight; the other takes its partitions over.
 
-    Expectation: insights, predictions' base, Redis and accounting are those of the records, each counted once.
+    Expectation: insights, Redis and accounting are those of the records, each counted once.
     """
     app = running
     victim, heir = app.start(), app.start()
@@ -146,5 +149,34 @@ def test_workers_join_and_leave_in_mid_run(running: Live, records: list[SimRecor
     check(app, feed)
 
 
-def test_the_check_notices_a_loss_a_duplicate_and_a_swap(records: list[SimRecord], tmp_path: Path) -> None:
+def test_the_check_notices_a_loss_a_duplicate_and_a_swap(records: list[SimRecord]) -> None:
     """A checker that finds nothing must be able to find something."""
+    deltas = records[-LIVE_EVENTS:][:400]
+    ours = [record for record in deltas if record.topic == deltas[0].topic]
+    whole = insights_of(ours)
+    assert not differences(insights_of(ours[::-1]), whole)
+    assert not differences(insights_of([*ours, ours[0]]), whole), "an event id counts once"
+    assert differences(insights_of(ours[1:]), whole)
+    assert differences(insights_of([*ours, with_event_id(ours[0], "another")]), whole)
+    one, other = (next(r for r in ours if r.key == key) for key in sorted({r.key or b"" for r in ours})[:2])
+    swapped = [with_campaign_of(r, other if r is one else one) if r in (one, other) else r for r in ours]
+    assert differences(insights_of(swapped), whole)
+
+
+def insights_of(records: Sequence[SimRecord]) -> Insights:
+    stored = [
+        StoredRecord(offset, record.timestamp_ms, record.key, record.value, record.headers)
+        for offset, record in enumerate(records)
+    ]
+    computed = compute([(records[0].topic, 0, stored)], Ingest(partitions=1), InsightConfig())
+    return by_id(computed.insights)
+
+
+def with_event_id(record: SimRecord, event_id: str) -> SimRecord:
+    return record._replace(value=json.dumps({**json.loads(record.value or b""), "event_id": event_id}).encode())
+
+
+def with_campaign_of(record: SimRecord, other: SimRecord) -> SimRecord:
+    """The record, as if its event had happened to the other one's campaign."""
+    campaign = json.loads(other.value or b"")["campaign_id"]
+    return record._replace(value=json.dumps({**json.loads(record.value or b""), "campaign_id": campaign}).encode())

@@ -1,14 +1,12 @@
 """Whatever way the records take, the insights are the same, byte for byte, and nothing is lost or counted twice."""
 
-from collections.abc import Iterable
-
 from hypothesis import given
 from hypothesis import strategies as st
 
 from core.ingest import Ingest
 from core.offline import Computed, compute
 from schemas import insight as insight_codec
-from tests.histories import Fact, History, Sources, arrange, examples, histories
+from tests.histories import History, Sources, arrange, examples, histories
 from tests.oracle import window_totals
 from tests.pipeline import CONFIG, Pipeline, Step, flat, schedules
 

@@ -8,8 +8,8 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
+from core.accounting import Accounting
 from stream_app.summary import (
-    Accounting,
     DemoReport,
     HotSummary,
     InsightLine,
@@ -81,8 +81,8 @@ def printed(report: DemoReport, width: int = 100, encoding: str = "utf-8") -> st
 
 
 def test_books_that_balance_add_up() -> None:
-    assert BOOKS.adds_up()
-    assert BOOKS.accounted() == 100
+    assert BOOKS.adds_up
+    assert BOOKS.accounted == 100
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_books_that_balance_add_up() -> None:
     ],
 )
 def test_books_with_one_count_off_do_not_add_up(change: dict[str, object]) -> None:
-    assert not msgspec.structs.replace(BOOKS, **change).adds_up()
+    assert not msgspec.structs.replace(BOOKS, **change).adds_up
 
 
 def test_a_person_finds_the_key_facts() -> None:

@@ -1,0 +1,67 @@
+"""Rollups and watermarks on the rollups topic: version 1 for ever, keys for compaction."""
+
+import msgspec
+import pytest
+
+from schemas import rollup
+from schemas.platform import Platform
+from schemas.rollup import Money, Rollup, Totals, Watermark
+
+ROLLUP = Rollup(
+    campaign_id="spring",
+    platform=Platform.META,
+    platform_campaign_id="12021",
+    account_id="77",
+    day=20_519,
+    revision=70_001,
+    day_totals=Totals(
+        (1000, 20, None, None, 1_500_000, None, 31, 0, 550_000, 1000),
+        (Money("", None, 5), Money("USD", 12_345_678, None)),
+    ),
+    hours=((492_456, Totals((10, None, None, None, None, None, None, None, None, None))),),
+    start_ms=1_772_870_400_000,
+    zone="America/Los_Angeles",
+    covered_ms=1_772_900_000_000,
+    as_of_ms=1_772_900_000_001,
+    basis="snapshot+delta",
+)
+ROLLUP_BYTES = bytes.fromhex(
+    "dc0010a6726f6c6c757001a6737072696e67a46d657461a53132303231a23737cd5027ce00011171c2929acd03e814c0"
+    "c0ce0016e360c01f00ce00086470cd03e89293a0c00593a3555344ce00bc614ec09192ce000783a8929a0ac0c0c0c0c0"
+    "c0c0c0c090cf0000019cc74f7800b3416d65726963612f4c6f735f416e67656c6573cf0000019cc9132100cf0000019c"
+    "c9132101ae736e617073686f742b64656c7461"
+)
+WATERMARK = Watermark(partition=3, watermark_ms=1_772_841_600_123)
+WATERMARK_BYTES = bytes.fromhex("94a977617465726d61726b0103cf0000019cc598047b")
+
+
+@pytest.mark.parametrize(("message", "golden"), [(ROLLUP, ROLLUP_BYTES), (WATERMARK, WATERMARK_BYTES)])
+def test_version_1_is_for_ever(message: Rollup | Watermark, golden: bytes) -> None:
+    assert rollup.encode(message) == golden
+    assert rollup.decode(golden) == message
+
+
+def test_one_key_for_each_campaign_platform_campaign_and_day() -> None:
+    names = ("campaign_id", "platform_campaign_id", "day", "platform")
+    changed = [
+        msgspec.structs.replace(ROLLUP, **{name: value})
+        for name, value in zip(names, ("a", "b", 1, Platform.TIKTOK), strict=True)
+    ]
+    keys = {rollup.key(message) for message in (ROLLUP, *changed, WATERMARK, Watermark(partition=4, watermark_ms=0))}
+    assert len(keys) == 7
+    assert rollup.key(ROLLUP) == rollup.key(
+        msgspec.structs.replace(ROLLUP, revision=1, withdrawn=True, day_totals=None)
+    )
+    assert rollup.key(ROLLUP).hex() == "94a6737072696e67a46d657461a53132303231cd5027"
+
+
+@pytest.mark.parametrize("payload", [b"", b"\xc1", b"{}", ROLLUP_BYTES[:-1], msgspec.msgpack.encode(["other", 1])])
+def test_bytes_that_are_no_rollup_are_refused(payload: bytes) -> None:
+    with pytest.raises(ValueError, match="^not a rollup: "):
+        rollup.decode(payload)
+
+
+@pytest.mark.parametrize("message", [ROLLUP, WATERMARK])
+def test_another_version_is_refused_by_its_number(message: Rollup | Watermark) -> None:
+    with pytest.raises(ValueError, match="rollup version 2 is not known here; version 1 is"):
+        rollup.decode(rollup.encode(msgspec.structs.replace(message, version=2)))

@@ -1,0 +1,106 @@
+"""The watermark: what has been observed everywhere. Wrong clocks, quiet sources and restarts do not move it back."""
+
+import json
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from core.aggregate import Aggregate
+from core.ingest import Ingest
+from core.watermark import Watermarks
+from schemas.rollup import Watermark
+from tests.histories import DAY, HOUR, LINKS, T0, TOPICS, Fact, arrange, delta, examples, link, snapshot
+
+YEAR = 365 * DAY
+reports = st.lists(st.tuples(st.integers(0, 2), st.integers(-1, 20), st.booleans()), max_size=30)
+
+
+@examples(200)
+@given(reports)
+def test_it_never_falls_and_never_passes_what_an_active_source_has_observed(
+    told: list[tuple[int, int, bool]],
+) -> None:
+    watermarks = Watermarks(range(3))
+    newest, idle, last = [-1, -1, -1], [False, False, False], -1
+    for source, value, quiet in told:
+        watermarks.observe(source, value, idle=quiet)
+        newest[source], idle[source] = max(newest[source], value), quiet
+        active = [seen for seen, silent in zip(newest, idle, strict=True) if not silent]
+        assert watermarks.value == max(last, min(active) if active else max(newest))
+        last = watermarks.value
+
+
+def test_it_waits_for_a_source_that_has_shown_nothing() -> None:
+    watermarks = Watermarks(["a", "b"])
+    watermarks.observe("a", 100)
+    assert watermarks.value == -1
+    watermarks.observe("b", 50)
+    assert watermarks.value == 50
+
+
+def test_an_idle_source_does_not_hold_it_back_until_it_speaks_again() -> None:
+    watermarks = Watermarks(["a", "b"])
+    watermarks.observe("a", 100)
+    watermarks.observe("b", 50, idle=True)
+    assert watermarks.value == 100
+    watermarks.observe("b", 60)
+    watermarks.observe("a", 200)
+    assert watermarks.value == 100
+    watermarks.observe("b", 300)
+    assert watermarks.value == 200
+
+
+def observed(*facts: Fact) -> int:
+    (source,) = arrange(facts)
+    return Ingest(partitions=1).batch(*source, arrange(facts)[source]).watermark_ms
+
+
+@pytest.mark.parametrize("ahead", [6 * 60_000, DAY, 100 * YEAR])
+def test_a_clock_that_runs_ahead_moves_nothing(ahead: int) -> None:
+    """A delta, a pull time and a link from the future are dead letters; the watermark stays at the sound rows'."""
+    sound, mad = delta("a", HOUR, clicks=1), delta("b", HOUR + ahead, clicks=1)
+    assert observed(sound, replace(mad, arrival=sound.arrival)) == T0 + HOUR
+    row = snapshot(clicks=1)
+    assert row.wire
+    hasty = json.dumps({**row.wire, "observed_at": min(row.arrival + ahead, T0 + 70 * YEAR)}).encode()
+    assert observed(row, replace(row, value=hasty)) == row.arrival
+    told = {"version": 1, "platform": "meta", "platform_campaign_id": "1", "campaign_id": "spring"}
+    mistimed = json.dumps({**told, "updated_at": min(T0 + ahead, T0 + 70 * YEAR)}).encode()
+    ingested = Ingest(partitions=1).batch(LINKS, 0, arrange([Fact(LINKS, T0, mistimed)])[LINKS, 0])
+    assert (ingested.watermark_ms, [row.letter.code for row in ingested.rejected]) == (-1, ["in_the_future"])
+
+
+@pytest.mark.parametrize("instant", [0, -1, -DAY])
+def test_a_clock_that_stands_at_the_epoch_moves_nothing(instant: int) -> None:
+    fact = delta("a", clicks=1)
+    assert fact.wire
+    stopped = replace(fact, value=json.dumps({**fact.wire, "period_start": instant}).encode())
+    assert observed(stopped) == -1
+    assert observed(replace(fact, arrival=instant)) == -1
+
+
+def test_a_restored_partition_tells_no_older_watermark() -> None:
+    """Scenario: both sources idle at 5 h and 9 h, so it stands at 9 h; then the slower one speaks; then a crash."""
+    topic = TOPICS["meta"]
+    sources = [(topic, 0), (topic, 1)]
+    ingest, aggregate, table = Ingest(partitions=1), Aggregate(0, sources), {}
+    beats = [
+        ingest.heartbeat(topic, 0, T0 + 5 * HOUR, idle=True),
+        ingest.heartbeat(topic, 1, T0 + 9 * HOUR, idle=True),
+        ingest.heartbeat(topic, 0, T0 + 6 * HOUR, idle=False),
+    ]
+    told = []
+    for offset, ((_, payload),) in enumerate(beats):
+        aggregate.apply(offset, payload)
+        writes, messages = aggregate.take_writes(publish=True)
+        table.update({key: value for key, value in writes if value is not None})
+        told += [message.watermark_ms for message in messages if isinstance(message, Watermark)]
+    assert told == [T0 + 9 * HOUR]
+    restored = Aggregate.restore(table, 0, sources)
+    assert restored.watermarks.value == aggregate.watermarks.value == T0 + 9 * HOUR
+
+
+def test_old_links_do_not_set_it_back() -> None:
+    assert observed(link("spring", 2 * HOUR), link("summer", HOUR)) == T0 + 2 * HOUR
