@@ -33,7 +33,10 @@ class ViewKey(NamedTuple):
 
 
 class Fact(NamedTuple):
-    """A cell or a pane as the views see it. ``entity`` is equal for rows that restate one another over streams."""
+    """A cell or a pane as the views see it. ``entity`` is equal for rows that restate one another over streams.
+
+    ``until_ms`` is up to when it has reported its day: its pull for a day's row, the end of its hour for an hour's.
+    """
 
     view: ViewKey
     entity: tuple[object, ...]
@@ -43,6 +46,7 @@ class Fact(NamedTuple):
     currency: str
     zone: str
     utc_hour: int
+    until_ms: int
 
 
 class DayView(NamedTuple):
@@ -69,15 +73,20 @@ def facts(block: Block, panes: Panes) -> list[Fact]:
         names = tuple(name for name, _ in key.segments)
         view = ViewKey(SNAPSHOT_BASIS, _level(key.ad_group_id, key.ad_id), len(names), names, int(key.hour >= 0))
         entity = (key.hour, key.ad_group_id, key.ad_id, key.segments)
-        hour = cell.start_ms // HOUR_MS if key.hour >= 0 else -1
-        found.append(Fact(view, entity, cell.observed_ms, key.report, cell.values, cell.currency, cell.zone, hour))
+        hour, until = -1, cell.observed_ms
+        if key.hour >= 0:
+            hour, until = cell.start_ms // HOUR_MS, cell.start_ms + HOUR_MS
+        found.append(
+            Fact(view, entity, cell.observed_ms, key.report, cell.values, cell.currency, cell.zone, hour, until)
+        )
     for row in block.pane_rows:
         pane = panes.key(row)
         names = tuple(name for name, _ in pane.segments)
         view = ViewKey(DELTA_BASIS, _level(pane.ad_group_id, pane.ad_id), len(names), names, 1)
         values, as_of = panes.values(row)
         if values != NOTHING:
-            found.append(Fact(view, (row,), as_of, "", values, pane.currency, pane.zone, pane.hour))
+            until = (pane.hour + 1) * HOUR_MS
+            found.append(Fact(view, (row,), as_of, "", values, pane.currency, pane.zone, pane.hour, until))
     return found
 
 
@@ -137,9 +146,8 @@ def day_view(block: Block, panes: Panes) -> DayView:
     zone = max((fact.zone for fact in found), default="")
     start_ms = start_of_day(block.day, zone)
     as_of = max((fact.observed_ms for fact in found), default=0)
-    reported = [fact.observed_ms for fact in found if fact.view.grain == 0]
-    reported += [(fact.utc_hour + 1) * HOUR_MS for fact in found if fact.view.grain == 1]
-    covered = max(start_ms, min(max(reported, default=0), end_of_day(block.day, zone)))
+    reported = max((fact.until_ms for fact in found), default=0)
+    covered = max(start_ms, min(reported, end_of_day(block.day, zone)))
     return DayView(
         totals=totals,
         hours=tuple(hours),

@@ -57,23 +57,20 @@ class Live:
     """One application; entering it creates its topics. They stamp on arrival, and every row is in time, however old."""
 
     def __init__(self, kafka: str, redis: tuple[str, int], folder: Path, **wanted: Any) -> None:
-        self.settings = Settings(
-            **{
-                "kafka_bootstrap": kafka,
-                "redis_host": redis[0],
-                "redis_port": redis[1],
-                "topic_prefix": f"live-{uuid.uuid4().hex[:12]}.",
-                "datadir": folder / "data",
-                "horizon": EVER,
-                "delta_lateness": EVER,
-                "session_timeout": "6s",
-                "log_level": "WARNING",
-            }
-            | wanted
-        )
+        fields: dict[str, Any] = {
+            "kafka_bootstrap": kafka,
+            "redis_host": redis[0],
+            "redis_port": redis[1],
+            "topic_prefix": f"live-{uuid.uuid4().hex[:12]}.",
+            "datadir": folder / "data",
+            "horizon": EVER,
+            "delta_lateness": EVER,
+            "session_timeout": "6s",
+            "log_level": "WARNING",
+        }
+        self.settings = Settings(**(fields | wanted))
         self._folder = folder
         self.workers: list[LocalWorker] = []
-        self.records = 0
         self._drained = Drained(self.settings)
         self._admin = AdminClient(self.settings.confluent_config() | {"log_level": 0})
 
@@ -96,12 +93,12 @@ class Live:
         fields = self.settings.model_fields_set
         return bare_environment() | {variable(field): shown(getattr(self.settings, field)) for field in fields}
 
-    def command(self, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
-        """``parallax`` in a process of its own, with these settings."""
+    def command(self, *arguments: str | Path, **variables: str) -> subprocess.CompletedProcess[str]:
+        """``parallax`` in a process of its own, with these settings and some variables more."""
         return subprocess.run(
             [sys.executable, "-m", "stream_app", *map(str, arguments)],
             cwd=ROOT,
-            env=self.environment(),
+            env=self.environment() | variables,
             capture_output=True,
             text=True,
             check=False,
@@ -134,9 +131,10 @@ class Live:
         """The workers that have not ended."""
         return [worker for worker in self.workers if worker.process.running]
 
-    def drain(self, records: int | None = None, seconds: float = DEADLINE_S) -> dict[str, Any]:
-        """Waits until the running workers have nothing left to do; their accounting together."""
-        records = self.records if records is None else records
+    def drain(self, records: int, seconds: float = DEADLINE_S) -> dict[str, Any]:
+        """Waits until the running workers have nothing left to do for the records published; their accounting
+        together.
+        """
         workers = self.running
         if not self._drained.wait(workers, records, seconds):
             left = [worker.status() for worker in workers]

@@ -211,6 +211,10 @@ class Pipeline:
         for source, records in self.sources.items():
             self.read(source, len(records))
         self.idle()
+        return self.drain_stages()
+
+    def drain_stages(self) -> "Pipeline":
+        """Apply and publish everything that has been read."""
         for partition in range(len(self.aggregates)):
             self.apply(partition, len(self.routed[partition]))
             self.checkpoint(partition)

@@ -17,7 +17,7 @@ from stream_app.feed import Feed, StoredRecord
 from stream_app.local_worker import LocalWorker
 from stream_app.outputs import Outputs
 from stream_app.simulator import SimRecord, live, simulate
-from tests.live import Insights, Live, Stream, by_id, offline, wait_until
+from tests.live import Insights, Live, Stream, by_id, differences, offline, wait_until
 
 pytestmark = [pytest.mark.kafka, pytest.mark.redis, pytest.mark.timeout(150)]
 

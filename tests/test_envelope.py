@@ -90,7 +90,7 @@ def test_columns_that_no_row_carries_read_as_absent() -> None:
 
 @pytest.mark.parametrize("payload", [b"", b"\xc1", b"{}", msgspec.msgpack.encode([1, 2]), ENVELOPE_BYTES[:-1]])
 def test_bytes_that_are_no_envelope_are_refused(payload: bytes) -> None:
-    with pytest.raises(ValueError, match="^not an envelope: "):
+    with pytest.raises(ValueError, match=r"^not an envelope: "):
         envelope.decode(payload)
 
 

@@ -270,8 +270,8 @@ def test_batches_are_cut_to_what_a_kafka_record_may_hold() -> None:
 
 def test_version_1_of_a_dead_letters_description_is_for_ever() -> None:
     golden = (
-        b'{"version":1,"id":"ads.metrics.meta/3/41/2","code":"negative","sentence":"clicks must not be negative, but is '
-        b'-4","source":{"topic":"ads.metrics.meta","partition":3,"offset":41,"index":2,"timestamp_ms":1772841600000}}'
+        b'{"version":1,"id":"ads.metrics.meta/3/41/2","code":"negative","sentence":"clicks must not be negative, but '
+        b'is -4","source":{"topic":"ads.metrics.meta","partition":3,"offset":41,"index":2,"timestamp_ms":1772841600000}}'
     )
     letter = dead_letter.describe(
         SourcePosition(META, 3, 41, 2, T0), "negative", "clicks must not be negative, but is -4"

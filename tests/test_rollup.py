@@ -57,7 +57,7 @@ def test_one_key_for_each_campaign_platform_campaign_and_day() -> None:
 
 @pytest.mark.parametrize("payload", [b"", b"\xc1", b"{}", ROLLUP_BYTES[:-1], msgspec.msgpack.encode(["other", 1])])
 def test_bytes_that_are_no_rollup_are_refused(payload: bytes) -> None:
-    with pytest.raises(ValueError, match="^not a rollup: "):
+    with pytest.raises(ValueError, match=r"^not a rollup: "):
         rollup.decode(payload)
 
 

@@ -17,7 +17,7 @@ def test_a_name_tells_the_length(name: str, span: int) -> None:
     assert parse_window(name).span_ms == span
 
 
-@pytest.mark.parametrize("name", ["", "1d", "0d", "7", "7D", "07d", "367d", "1000d", "2h", "-1d", "7d ", "٧d"])
+@pytest.mark.parametrize("name", ["", "1d", "0d", "7", "7D", "07d", "367d", "1000d", "2h", "-1d", "7d ", "\u0667d"])
 def test_any_other_name_is_refused_with_what_is_known(name: str) -> None:
     with pytest.raises(ValueError, match="is not known: use 1h, 24h, or 2d to"):
         parse_window(name)
