@@ -14,6 +14,7 @@ from hashlib import sha256
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
@@ -34,11 +35,12 @@ LONG = os.environ.get("PARALLAX_HYPOTHESIS") == "long"
 
 def examples(count: int) -> Callable[[Any], Any]:
     """Settings of a property: so many examples, or fifty times as many in the long run."""
-    return settings(
+    chosen = settings(
         max_examples=count * 50 if LONG else count,
         deadline=None,
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example],
     )
+    return lambda test: pytest.mark.timeout(7_200)(chosen(test)) if LONG else chosen(test)
 
 
 @dataclass

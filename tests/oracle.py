@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from tests.histories import DAY, HOUR, LINKS, METRICS, Fact, Flat, History, Wire
+from tests.histories import ACCOUNT_LEVEL, DAY, HOUR, LINKS, METRICS, TOPICS, Fact, Flat, History, Wire
 
 MONEY = ("spend_micros", "revenue_micros")
 Row = dict[str, Any]
@@ -24,6 +24,19 @@ def in_time(fact: Fact, wire: Wire) -> bool:
         return bool(-300_000 <= behind <= DAY)
     observed = wire.get("observed_at", fact.arrival)
     return bool(-DAY <= behind <= 100 * DAY and observed <= fact.arrival + 300_000 and start)
+
+
+def ends(history: History) -> tuple[int, int, int]:
+    """How many records are used, are dead letters, are ignored. Each holds one row."""
+    dead = ignored = 0
+    for fact in history:
+        if fact.wire is not None:
+            dead += "kind" in fact.wire and not in_time(fact, fact.wire)
+        elif fact.value is None or (fact.value == ACCOUNT_LEVEL and fact.topic == TOPICS["meta"]):
+            ignored += 1
+        else:
+            dead += 1
+    return len(history) - dead - ignored, dead, ignored
 
 
 def _date(instant: int, zone: str) -> str:

@@ -6,6 +6,7 @@ not, and a crash after any of a checkpoint's writes and sends. The logs check on
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from itertools import chain
 from typing import Any
 
 from hypothesis import strategies as st
@@ -25,7 +26,6 @@ CONFIG = InsightConfig(final_after_ms=dict.fromkeys(("meta", "tiktok", "google_a
 Step = tuple[str, int, int]
 ACTIONS = (
     "read",
-    "read",
     "torn_read",
     "rewind",
     "idle",
@@ -37,11 +37,27 @@ ACTIONS = (
     "emit",
     "fail",
 )
+numbers = st.integers(0, 7)
 
 
-def schedules(most: int = 40) -> st.SearchStrategy[list[Step]]:
-    """What the workers do, step by step."""
-    return st.lists(st.tuples(st.sampled_from(ACTIONS), st.integers(0, 7), st.integers(0, 20)), max_size=most)
+@st.composite
+def rounds(draw: st.DrawFn) -> list[Step]:
+    """One batch on its way through all stages, each of which ends in a checkpoint or in a crash amid one."""
+    source, aggregate, campaigns = draw(numbers), draw(numbers), draw(numbers)
+    return [
+        ("read", source, draw(numbers)),
+        *([("idle", 0, 0)] if draw(st.booleans()) else []),
+        ("apply", aggregate, 20),
+        (draw(st.sampled_from(("checkpoint", "defer", "crash"))), aggregate, draw(numbers)),
+        ("feed", campaigns, 20),
+        (draw(st.sampled_from(("emit", "emit", "fail"))), campaigns, draw(numbers)),
+    ]
+
+
+def schedules() -> st.SearchStrategy[list[Step]]:
+    """What the workers do: whole rounds, and steps out of any order."""
+    step = st.tuples(st.sampled_from(ACTIONS), numbers, numbers).map(lambda step: [step])
+    return st.lists(st.one_of(rounds(), rounds(), step), max_size=14).map(lambda parts: list(chain(*parts)))
 
 
 def put(table: dict[bytes, bytes], writes: Iterable[TableWrite]) -> None:

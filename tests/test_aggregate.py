@@ -58,7 +58,9 @@ def latest(messages: Iterable[Rollup | Watermark]) -> dict[bytes, Rollup]:
 
 def run(log: list[bytes], *, every: int = 1, publish: int = 1) -> tuple[Table, list[Rollup | Watermark]]:
     """The table and messages after checkpoints of every so many envelopes, of which every so many publish."""
-    state, table, sent = Aggregate(), {}, []
+    state = Aggregate()
+    table: Table = {}
+    sent: list[Rollup | Watermark] = []
     for offset, payload in enumerate(log):
         state.apply(offset, payload)
         if (offset + 1) % every == 0:
@@ -104,7 +106,9 @@ def test_a_crash_after_any_write_of_any_checkpoint_changes_no_rollup(
     """The heir publishes at once what it owes, and after every envelope of the log that it applies again."""
     log = routed(history)
     _, expected = run(log)
-    state, table, sent = Aggregate(), {}, []
+    state = Aggregate()
+    table: Table = {}
+    sent: list[Rollup | Watermark] = []
     crash_at = data.draw(st.integers(0, len(log) - 1))
     for offset, payload in enumerate(log[: crash_at + 1]):
         state.apply(offset, payload)
@@ -129,7 +133,8 @@ def test_a_crash_after_any_write_of_any_checkpoint_changes_no_rollup(
 
 def torn(log: list[bytes], durable: int, *, kinds: tuple[str, ...]) -> Aggregate:
     """The heir of a worker that had applied the whole log and died after the writes of some kinds."""
-    state, table = Aggregate(), {}
+    state = Aggregate()
+    table: Table = {}
     for offset, payload in enumerate(log):
         state.apply(offset, payload)
         if offset + 1 == durable:
@@ -223,7 +228,8 @@ def test_platform_campaigns_without_a_link_are_listed() -> None:
 
 def test_deferred_rollups_are_owed_across_a_crash() -> None:
     log = routed([snapshot(clicks=1), snapshot(clicks=1, day=1)])
-    state, table = Aggregate(), {}
+    state = Aggregate()
+    table: Table = {}
     for offset, payload in enumerate(log):
         state.apply(offset, payload)
         writes, messages = state.take_writes(publish=False)

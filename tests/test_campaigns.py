@@ -252,6 +252,7 @@ def test_an_hour_that_lost_its_content_is_corrected_in_spite_of_a_crash(survive:
     driven = Driven("1h")
     driven.tell(at(T0 + 9 * DAY), rollup(1, 5, hours={3: 5, 4: 6}))
     driven.take()
+    driven.take()
     driven.tell(rollup(2, 5, hours={4: 6}))
     driven.die(survive)
     driven.again()

@@ -47,7 +47,8 @@ def test_one_key_for_each_campaign_platform_campaign_and_day() -> None:
         msgspec.structs.replace(ROLLUP, **{name: value})
         for name, value in zip(names, ("a", "b", 1, Platform.TIKTOK), strict=True)
     ]
-    keys = {rollup.key(message) for message in (ROLLUP, *changed, WATERMARK, Watermark(partition=4, watermark_ms=0))}
+    messages: list[Rollup | Watermark] = [ROLLUP, *changed, WATERMARK, Watermark(partition=4, watermark_ms=0)]
+    keys = {rollup.key(message) for message in messages}
     assert len(keys) == 7
     assert rollup.key(ROLLUP) == rollup.key(
         msgspec.structs.replace(ROLLUP, revision=1, withdrawn=True, day_totals=None)
