@@ -19,8 +19,9 @@ import msgspec
 from core.aggregate import TableWrite
 from core.campaign import Campaign
 from core.forecast import forecast
-from core.insight import Part, add_totals, build, insight_id
+from core.insight import Part, build, insight_id
 from core.profile import DEFAULT_PROFILE, Profile
+from core.published import Published, difference, flat_totals, reason_for, shown_as
 from core.shrinkage import DEFAULT_PRIOR, CtrPrior
 from core.watermark import Watermarks
 from core.window import Window, WindowKey, days_of, parse_window, touched
@@ -29,7 +30,6 @@ from schemas import rollup as rollup_codec
 from schemas.calendar import iso_instant
 from schemas.event import DAY_MS
 from schemas.insight import Correction, CrossPlatformInsight, Phase, Version
-from schemas.metrics import METRICS, REVENUE, SPEND
 from schemas.platform import Platform
 from schemas.prediction import CtrPrediction
 from schemas.rollup import Rollup, Watermark
@@ -52,19 +52,6 @@ class InsightConfig(msgspec.Struct, frozen=True):
     def lateness_ms(self, platforms: Iterable[Platform]) -> int:
         """The longest lateness of some platforms."""
         return max((self.final_after_ms.get(str(platform), DAY_MS) for platform in platforms), default=DAY_MS)
-
-
-class Published(msgspec.Struct, array_like=True):
-    """What was last published of a window. ``sequence`` numbers the checkpoint that did."""
-
-    phase: int
-    revision: int
-    digest: bytes
-    totals: dict[str, int]
-    members: list[str]
-    sequence: int
-    correction: Correction | None = None
-    as_of: str = ""
 
 
 class Mark(msgspec.Struct, array_like=True):
@@ -297,7 +284,7 @@ class Campaigns:
             self._emitted_at.pop(due, None)
         else:
             self._emitted_at[due] = now_ms
-        shown = _with(insight, published)
+        shown = shown_as(insight, published)
         return Emission(shown, insight_codec.encode(shown), campaign.position, campaign.latest(window) == key.ordinal)
 
     def _advance(
@@ -308,7 +295,9 @@ class Campaigns:
         phase, correction = Phase.PRELIMINARY, None
         if held is not None and held.phase != Phase.PRELIMINARY:
             phase = Phase.CORRECTED
-            correction = Correction(reason=_reason(held.members, members), difference=difference(held.totals, totals))
+            correction = Correction(
+                reason=reason_for(held.members, members), difference=difference(held.totals, totals)
+            )
         elif final:
             phase = Phase.FINAL
         return Published(
@@ -373,7 +362,7 @@ class Campaigns:
         if _digest(insight) != published.digest:
             self._forced.add(due)
             return None
-        shown = _with(insight, published)
+        shown = shown_as(insight, published)
         latest = campaign.latest(window) == key.ordinal
         return Emission(shown, insight_codec.encode(shown), campaign.position, latest)
 
@@ -420,44 +409,6 @@ class Campaigns:
 
 def _digest(insight: CrossPlatformInsight) -> bytes:
     return blake2b(insight_codec.content(insight), digest_size=16).digest()
-
-
-def _with(insight: CrossPlatformInsight, published: Published) -> CrossPlatformInsight:
-    return msgspec.structs.replace(
-        insight,
-        as_of=published.as_of or insight.as_of,
-        version=Version(published.revision, published.phase),
-        phase=Phase(published.phase).name.lower(),
-        correction=published.correction,
-    )
-
-
-def flat_totals(parts: Iterable[Part]) -> dict[str, int]:
-    """A window's totals as one flat mapping: metrics by name, money by metric and currency."""
-    values, money = add_totals(part.totals for part in parts)
-    flat = {
-        name: value
-        for metric, (name, value) in enumerate(zip(METRICS, values, strict=True))
-        if value is not None and metric not in (SPEND, REVENUE)
-    }
-    for amount in money:
-        for name, micros in (("spend_micros", amount.spend_micros), ("revenue_micros", amount.revenue_micros)):
-            if micros is not None:
-                flat[f"{name}:{amount.currency}" if amount.currency else name] = micros
-    return flat
-
-
-def difference(before: Mapping[str, int], after: Mapping[str, int]) -> dict[str, int]:
-    """After minus before, for every total that changed; an absent one counts as zero."""
-    changes = {name: after.get(name, 0) - before.get(name, 0) for name in sorted({*before, *after})}
-    return {name: change for name, change in changes.items() if change}
-
-
-def _reason(before: list[str], after: list[str]) -> str:
-    """Why a settled window changed: a platform campaign left, one arrived, or a report was restated."""
-    if set(before) - set(after):
-        return "campaign_link"
-    return "restatement" if before == after else "late_data"
 
 
 __all__ = ["Campaigns", "Checkpoint", "Emission", "InsightConfig", "insight_id"]

@@ -76,7 +76,7 @@ class ParallaxApp(faust.App):
         self.batches = BatchProducer(settings)
         self.blocks: Any = self._table("blocks")
         self.campaigns: Any = self._table("campaigns")
-        self.hot = _hot_writer(settings, lambda: self.insights.rebuild())
+        self.hot = HotWriter(HotStore.of(settings), lambda: self.insights.rebuild()) if settings.cache_enabled else None
         self.ingest = IngestStage(settings, ingest_config(settings), self.batches)
         self.aggregate = AggregateStage(settings, self.blocks, self.batches, lambda: self.consumer)
         self.insights = InsightStage(
@@ -202,22 +202,6 @@ def _credentials(settings: Settings) -> Any:
             ssl_context=context,
         )
     return faust.SSLCredentials(context) if isinstance(context, ssl.SSLContext) else None
-
-
-def _hot_writer(settings: Settings, on_loss: Callable[[], None]) -> HotWriter | None:
-    if not settings.cache_enabled:
-        return None
-    store = HotStore.connect(
-        host=settings.redis_host,
-        port=settings.redis_port,
-        db=settings.redis_db,
-        username=settings.redis_username or None,
-        password=settings.redis_password.get_secret_value() or None,
-        tls=settings.redis_tls,
-        ca_file=str(settings.redis_cafile) if settings.redis_cafile else None,
-        ttl_seconds=settings.cache_ttl,
-    )
-    return HotWriter(store, on_loss)
 
 
 def _agents(app: ParallaxApp) -> None:

@@ -87,7 +87,17 @@ class BatchConsumer(driver.Consumer):
             if not active_partitions:
                 await self.sleep(RECOVERY_POLL_S)
                 return {}
-        return await super()._getmany(active_partitions, timeout)
+        records: Any = await super()._getmany(active_partitions, timeout)
+        if records and self.app.rebalancing:
+            await self._give_back(records)
+        return records
+
+    async def _give_back(self, records: dict[TP, list[Any]]) -> None:
+        """A fetch that a rebalance overtook: what it read of streams is to be read again."""
+        for tp in [tp for tp in records if not self._is_changelog_tp(tp)]:
+            first = records.pop(tp)[0].offset
+            if tp in self.assignment():
+                await self.seek(tp, first)
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Message]]:
         """Yield one message a fetched partition, its value a ``Batch``."""

@@ -155,7 +155,7 @@ def _hot(settings: Settings, live: Mapping[str, CrossPlatformInsight]) -> tuple[
 
 
 async def _hot_problems(settings: Settings, live: Mapping[str, CrossPlatformInsight]) -> list[str]:
-    store = HotStore.connect(host=settings.redis_host, port=settings.redis_port, db=settings.redis_db)
+    store = HotStore.of(settings)
     problems = []
     try:
         for (campaign, window), insight in sorted(_newest(live).items()):

@@ -32,6 +32,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, RedisError
 
 from stream_app.errors import ServerAbsent
+from stream_app.settings import Settings
 
 log = logging.getLogger(__name__)
 
@@ -206,6 +207,20 @@ class HotStore:
             **(checked if tls else {}),
         )
         return cls(client, ttl_seconds, deadline_seconds=2.5 * timeout_seconds)
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """The store that the settings name."""
+        return cls.connect(
+            host=settings.redis_host,
+            port=settings.redis_port,
+            db=settings.redis_db,
+            username=settings.redis_username or None,
+            password=settings.redis_password.get_secret_value() or None,
+            tls=settings.redis_tls,
+            ca_file=str(settings.redis_cafile) if settings.redis_cafile else None,
+            ttl_seconds=settings.cache_ttl,
+        )
 
     async def put_many(self, entries: Sequence[HotEntry]) -> Written:
         """Write entries, each atomically and only over an older or equal version.

@@ -1,12 +1,8 @@
 """INSIGHTS: rollups change campaigns; insights and predictions go to their topics, hot ones to Redis."""
 
 import asyncio
-import logging
 import time
-from collections.abc import Iterable, Iterator
-from typing import Any
-
-from faust.types import TP
+from collections.abc import Callable, Iterable, Iterator
 
 from core.aggregate import TableWrite
 from core.campaigns import Campaigns, Checkpoint, Emission, InsightConfig
@@ -15,22 +11,20 @@ from schemas import topics as names
 from schemas.calendar import instant_ms
 from schemas.envelope import target_partition
 from schemas.prediction import CtrPrediction
-from stream_app.batch_transport import Batch, BatchConsumer
-from stream_app.checkpoint import Checkpoints
+from stream_app.batch_transport import BatchConsumer
 from stream_app.hot_store import HotEntry
 from stream_app.hot_writer import HotWriter
 from stream_app.producer import BatchProducer, Outgoing
 from stream_app.settings import Settings
+from stream_app.stage import PartitionedStage
 from stream_app.table import PartitionedTable
 from stream_app.topics import name
-
-log = logging.getLogger(__name__)
 
 REBUILD_CHUNK = 200
 """Campaigns offered to Redis between two looks at the event loop."""
 
 
-class InsightStage:
+class InsightStage(PartitionedStage[Campaigns]):
     """One worker's partitions of the rollups topic."""
 
     def __init__(
@@ -39,65 +33,25 @@ class InsightStage:
         config: InsightConfig,
         table: PartitionedTable,
         producer: BatchProducer,
-        consumer: Any,
+        consumer: Callable[[], BatchConsumer],
         hot: HotWriter | None,
     ) -> None:
-        self._settings = settings
+        super().__init__(settings, table, producer, consumer)
         self._config = config
-        self._table = table
-        self._producer = producer
         self._hot = hot
         self._insights = name(settings, names.INSIGHTS)
         self._latest = name(settings, names.INSIGHTS_LATEST)
         self._predictions = name(settings, names.PREDICTIONS)
-        self._states: dict[int, Campaigns] = {}
         self._rebuild: Iterator[list[HotEntry]] | None = None
         self.published = 0
-        self.malformed = 0
-        self.checkpoints = Checkpoints(
-            self._write,
-            lambda tp, offset: consumer().finish(tp, offset),
-            interval_seconds=settings.checkpoint_interval.seconds,
-        )
 
-    async def take(self, event: Any, consumer: BatchConsumer) -> None:
-        """Apply one batch, and write a checkpoint when one is due."""
-        batch: Batch = event.message.value
-        tp: TP = event.message.tp
-        state = self._state(tp.partition)
-        for record in batch.records:
-            try:
-                state.apply(record.offset, record.value)
-            except ValueError:
-                self.malformed += 1
-                log.exception("rollup %s/%s@%s is skipped", tp.topic, tp.partition, record.offset)
-        self.checkpoints.applied(tp, batch.records[-1].offset, len(batch.records))
-        if self.checkpoints.due:
-            await self.checkpoints.run()
-
-    def _state(self, partition: int) -> Campaigns:
-        state = self._states.get(partition)
-        if state is None:
-            state = Campaigns.restore(self._table.contents[partition], self._config, self._settings.partitions)
-            self._states[partition] = state
-        return state
+    def _restore(self, partition: int) -> Campaigns:
+        return Campaigns.restore(self._table.contents[partition], self._config, self._settings.partitions)
 
     def open(self, partitions: set[int]) -> None:
         """Restore the partitions that were assigned, and offer what they hold to Redis."""
-        self.close(partitions)
-        for partition in partitions:
-            self._state(partition)
+        super().open(partitions)
         self.rebuild()
-
-    def close(self, partitions: set[int]) -> None:
-        """Forget partitions that were revoked."""
-        for partition in partitions:
-            self._states.pop(partition, None)
-
-    @property
-    def partitions(self) -> dict[int, Campaigns]:
-        """The open partitions' states."""
-        return self._states
 
     def rebuild(self) -> None:
         """Begin to offer everything to Redis, a part at each checkpoint."""

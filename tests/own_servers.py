@@ -190,4 +190,6 @@ def wait_for_kafka(bootstrap: str, alive: Callable[[], bool]) -> None:
 
 
 def _cluster_id() -> str:
-    return base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+    encoded = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+    # The formatting tool takes a leading dash for an option.
+    return _cluster_id() if encoded.startswith("-") else encoded

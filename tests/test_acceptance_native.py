@@ -158,7 +158,7 @@ def test_the_recount_says_what_was_worked_out_by_hand(tmp_path: Path) -> None:
         "engagements": 14,
         "spend_micros:USD": 22_880_000,
     }
-    # The restated pull of an ad, two of the REST row's cents beside it, and no conversion lost or added twice.
+    # The restated pull of an ad, the REST row's one unit of an unknown currency, no conversion lost or added twice.
     assert sums["new-year", "24h", "2024-01-01", "google_ads"] == {
         "impressions": 257,
         "clicks": 37,

@@ -98,7 +98,6 @@ def test_redis_may_be_absent_lost_and_emptied(app: Live, redis: RedisServer, day
     wait_until("the worker says that Redis is down again", lambda: redis_is(worker, up=False))
     redis.start()
     with Redis(host=redis.host, port=redis.port) as client:
-        assert client.dbsize() == 0 or told(worker)["redis"]["up"], "this Redis keeps nothing over a restart"
         wait_until("Redis is whole after the outage", lambda: is_whole(app, feed))
         app.drain(feed.count)
 

@@ -184,16 +184,7 @@ async def _get(
 ) -> "HotValue | None":
     from stream_app.hot_store import HotStore, HotStoreDown
 
-    store = HotStore.connect(
-        host=settings.redis_host,
-        port=settings.redis_port,
-        db=settings.redis_db,
-        username=settings.redis_username or None,
-        password=settings.redis_password.get_secret_value() or None,
-        tls=settings.redis_tls,
-        ca_file=str(settings.redis_cafile) if settings.redis_cafile else None,
-        ttl_seconds=settings.cache_ttl,
-    )
+    store = HotStore.of(settings)
     try:
         return await store.get(campaign, window, kind)
     except HotStoreDown as down:

@@ -1,0 +1,61 @@
+"""What was last published of a window, and how a change after its end is told."""
+
+from collections.abc import Iterable, Mapping
+
+import msgspec
+
+from core.insight import Part, add_totals
+from schemas.insight import Correction, CrossPlatformInsight, Phase, Version
+from schemas.metrics import METRICS, REVENUE, SPEND
+
+
+class Published(msgspec.Struct, array_like=True):
+    """What was last published of a window. ``sequence`` numbers the checkpoint that did."""
+
+    phase: int
+    revision: int
+    digest: bytes
+    totals: dict[str, int]
+    members: list[str]
+    sequence: int
+    correction: Correction | None = None
+    as_of: str = ""
+
+
+def shown_as(insight: CrossPlatformInsight, published: Published) -> CrossPlatformInsight:
+    """The insight under the version, phase and correction with which its window was published."""
+    return msgspec.structs.replace(
+        insight,
+        as_of=published.as_of or insight.as_of,
+        version=Version(published.revision, published.phase),
+        phase=Phase(published.phase).name.lower(),
+        correction=published.correction,
+    )
+
+
+def flat_totals(parts: Iterable[Part]) -> dict[str, int]:
+    """A window's totals as one flat mapping: metrics by name, money by metric and currency."""
+    values, money = add_totals(part.totals for part in parts)
+    flat = {
+        name: value
+        for metric, (name, value) in enumerate(zip(METRICS, values, strict=True))
+        if value is not None and metric not in (SPEND, REVENUE)
+    }
+    for amount in money:
+        for name, micros in (("spend_micros", amount.spend_micros), ("revenue_micros", amount.revenue_micros)):
+            if micros is not None:
+                flat[f"{name}:{amount.currency}" if amount.currency else name] = micros
+    return flat
+
+
+def difference(before: Mapping[str, int], after: Mapping[str, int]) -> dict[str, int]:
+    """After minus before, for every total that changed; an absent one counts as zero."""
+    changes = {name: after.get(name, 0) - before.get(name, 0) for name in sorted({*before, *after})}
+    return {name: change for name, change in changes.items() if change}
+
+
+def reason_for(before: list[str], after: list[str]) -> str:
+    """Why a settled window changed: a platform campaign left, one arrived, or a report was restated."""
+    if set(before) - set(after):
+        return "campaign_link"
+    return "restatement" if before == after else "late_data"
