@@ -5,7 +5,7 @@ import tempfile
 import time
 from collections import defaultdict
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from bench.process import cpu_seconds, peak_rss_bytes
 from bench.trial import Measured, TooSlow, load_average, own_topics
@@ -81,6 +81,15 @@ def _environment(settings: Settings) -> dict[str, str]:
     return theirs | {variable(field): shown(getattr(settings, field)) for field in settings.model_fields_set}
 
 
+class _Quiet(NamedTuple):
+    """A look at a worker that has nothing left: when, its CPU time, checkpoints written a stage, insights published."""
+
+    at: float
+    cpu_seconds: float
+    checkpoints: dict[str, int]
+    published: int
+
+
 class _Clock:
     """Watches a worker. ``began`` and ``ended`` are in seconds since the epoch."""
 
@@ -95,36 +104,41 @@ class _Clock:
         self.status: dict[str, Any] = {}
 
     def run(self, deadline_seconds: float) -> None:
-        """Watch until nothing is left. Two looks in a row must agree, and the time of the first one counts."""
+        """Watch until nothing is left and nothing is being written.
+
+        A checkpoint takes what is owed before it writes it. So nothing may be left from one look on until both stages
+        have ended a checkpoint after it, with no insight published meanwhile. The time of that first look counts.
+        """
         end = time.monotonic() + deadline_seconds
-        quiet_since: tuple[float, float] | None = None
+        quiet: _Quiet | None = None
         while time.monotonic() < end:
-            if self._look():
-                quiet = (time.time(), self._cpu())
-                if quiet_since is not None:
-                    self.ended, cpu = quiet_since
-                    self.cpu_seconds = cpu - self._cpu_before
-                    return
-                quiet_since = quiet
-            else:
-                quiet_since = None
+            look = self._look()
+            if look is None or quiet is None or look.published != quiet.published:
+                quiet = look
+            elif all(look.checkpoints[stage] > count for stage, count in quiet.checkpoints.items()):
+                self.ended, self.cpu_seconds = quiet.at, quiet.cpu_seconds - self._cpu_before
+                return
         raise TooSlow(f"the worker was not done within {deadline_seconds:.0f} s: {self._worker.last_line()}")
 
-    def _look(self) -> bool:
+    def _look(self) -> "_Quiet | None":
+        """What there is to see of a worker that has nothing left, None of any other."""
         cpu = self._cpu()
         status = self._worker.status()
         if status is None or status["ingest"]["first_at"] is None:
             self._cpu_before = cpu
             time.sleep(NEAR_POLL_S)
-            return False
+            return None
         self.began, self.status = status["ingest"]["first_at"], status
         if status["accounting"]["records"] < self._records:
             time.sleep(BUSY_POLL_S)
-            return False
-        done = self._drained.remaining([status], self._records) == 0
-        if not done:
-            time.sleep(NEAR_POLL_S)
-        return done
+            return None
+        at, cpu = time.time(), self._cpu()
+        left = sum(status["lag"].values()) + self._drained.remaining([status], self._records)
+        time.sleep(NEAR_POLL_S)
+        if left:
+            return None
+        checkpoints = {stage: written["count"] for stage, written in status["checkpoints"].items()}
+        return _Quiet(at, cpu, checkpoints, status["published"])
 
     def _cpu(self) -> float:
         return cpu_seconds(self._worker.process.process.pid)

@@ -137,7 +137,7 @@ class ParallaxApp(faust.App):
         tables: Any = self.tables
         return not self.rebalancing and bool(tables.recovery.completed.is_set())
 
-    def open_assigned(self) -> None:
+    async def open_assigned(self) -> None:
         """Open the partitions that were assigned and recovered since the last look."""
         if not self.settled:
             return
@@ -148,6 +148,8 @@ class ParallaxApp(faust.App):
             self.aggregate.open(opened)
         if opened := self.partitions_of(names.ROLLUPS, new):
             self.insights.open(opened)
+            # What a crash kept from being published goes out as it was, before anything changes it.
+            await self.insights.checkpoints.run()
 
     def is_current(self, event: Any) -> bool:
         """Whether a batch was fetched in the group generation that holds now; older ones belong to nobody."""
@@ -158,7 +160,7 @@ class ParallaxApp(faust.App):
 
     async def check(self) -> None:
         """Write the checkpoints that are due, and raise what kept ingest from making a batch durable."""
-        self.open_assigned()
+        await self.open_assigned()
         if (error := self.ingest.failure()) is not None:
             raise error
         for stage in (self.aggregate, self.insights):
@@ -215,7 +217,7 @@ def _agents(app: ParallaxApp) -> None:
             if not app.is_current(event):
                 continue
             try:
-                app.open_assigned()
+                await app.open_assigned()
                 await stage.take(event, app.consumer)
             except asyncio.CancelledError:
                 raise

@@ -55,6 +55,11 @@ class Checkpoints:
         """Whether it is time."""
         return self._records >= self._limit or time.monotonic() - self._last >= self._interval
 
+    @property
+    def writing(self) -> bool:
+        """Whether a checkpoint has been taken from the state and is not yet durable."""
+        return self._running.locked()
+
     def forget(self, partitions: set[TP]) -> None:
         """Batches of lost partitions are for their new owner to apply."""
         for tp in partitions:

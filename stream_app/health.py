@@ -51,6 +51,7 @@ def status(app: "ParallaxApp") -> dict[str, Any]:
                 "count": checkpoints.count,
                 "seconds": round(checkpoints.seconds, 3),
                 "last_at": checkpoints.last_at,
+                "writing": checkpoints.writing,
             }
             for stage, checkpoints in (
                 ("aggregate", app.aggregate.checkpoints),

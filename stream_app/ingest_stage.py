@@ -62,6 +62,8 @@ class IngestStage:
                 self._base[tp.topic], tp.partition, batch.records, self._watermarks.get(tp, -1), lag
             )
             self._watermarks[tp] = ingested.watermark_ms
+            # What speaks is not idle to those who hear it: whether it has come to its end is to be told again.
+            self._told.pop(tp, None)
             self._count(batch, ingested)
             futures = await self._producer.enqueue(self._outgoing(ingested))
         except BaseException:

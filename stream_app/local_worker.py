@@ -87,6 +87,7 @@ class Drained:
                 end = int(self._consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=10)[1])
                 left += max(0, end - 1 - positions.get(partition, -1))
         for status in known:
+            left += sum(stage["writing"] for stage in status["checkpoints"].values())
             left += status["owed_rollups"] + status["waiting_windows"] + status["redis"].get("pending", 0)
         return left
 
