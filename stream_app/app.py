@@ -139,7 +139,7 @@ class ParallaxApp(faust.App):
 
     async def open_assigned(self) -> None:
         """Open the partitions that were assigned and recovered since the last look."""
-        if not self.settled:
+        if not self.settled or self._draining:
             return
         assigned = set(self.consumer.assignment())
         new = assigned - self._open
@@ -164,12 +164,12 @@ class ParallaxApp(faust.App):
         if (error := self.ingest.failure()) is not None:
             raise error
         for stage in (self.aggregate, self.insights):
-            if stage.checkpoints.due:
+            if stage.checkpoints.due and not self._draining:
                 await stage.checkpoints.run()
 
     async def beat(self) -> None:
         """Tell the aggregate partitions what the sources have observed."""
-        if self.settled and self.batches.ready:
+        if self.settled and self.batches.ready and not self._draining:
             await self.ingest.heartbeat(self.consumer, set(self.consumer.assignment()))
 
     async def on_first_start(self) -> None:
@@ -188,8 +188,16 @@ class ParallaxApp(faust.App):
         await super().on_stop()
         await self.batches.stop()
 
+    @property
+    def draining(self) -> bool:
+        """Whether the worker takes nothing more, because it is to stop."""
+        return self._draining
+
     async def fail(self, error: BaseException) -> None:
         """End the worker: what could not be made durable is not acknowledged."""
+        if self._draining:
+            log.warning("%s while stopping; what was not finished will be redelivered", type(error).__name__)
+            return
         log.error("%s: %s; the worker ends, and what was not finished will be redelivered", type(error).__name__, error)
         await self.crash(error)
 
@@ -256,7 +264,7 @@ def _agents(app: ParallaxApp) -> None:
 
 async def _repeat(app: ParallaxApp, seconds: float, work: Callable[[], Awaitable[None]]) -> None:
     """Do work again and again until the worker stops; a failure ends the worker."""
-    while not app.should_stop:
+    while not app.should_stop and not app.draining:
         await app.sleep(seconds)
         try:
             await work()
