@@ -19,7 +19,7 @@ import msgspec
 from core.aggregate import TableWrite
 from core.campaign import Campaign
 from core.forecast import forecast
-from core.insight import Part, build, insight_id
+from core.insight import Part, build
 from core.profile import DEFAULT_PROFILE, Profile
 from core.published import Published, difference, flat_totals, reason_for, shown_as
 from core.shrinkage import DEFAULT_PRIOR, CtrPrior
@@ -409,6 +409,3 @@ class Campaigns:
 
 def _digest(insight: CrossPlatformInsight) -> bytes:
     return blake2b(insight_codec.content(insight), digest_size=16).digest()
-
-
-__all__ = ["Campaigns", "Checkpoint", "Emission", "InsightConfig", "insight_id"]

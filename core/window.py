@@ -74,8 +74,3 @@ def bounds(window: Window, index: int) -> tuple[str, str]:
     if window.days:
         return iso_date(index - window.days + 1), iso_date(index + 1)
     return iso_instant(index * HOUR_MS), iso_instant((index + 1) * HOUR_MS)
-
-
-def nominal_end_ms(window: Window, index: int) -> int:
-    """The window's end in UTC milliseconds, were every account's zone UTC. It orders the windows of a kind."""
-    return (index + 1) * (DAY_MS if window.days else HOUR_MS)
