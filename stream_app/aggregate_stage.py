@@ -3,15 +3,16 @@
 import time
 from collections.abc import Callable
 
-from core.aggregate import Aggregate, TableWrite, rollup_record
+from core.aggregate import Aggregate, rollup_record
 from schemas import topics as names
 from schemas.envelope import target_partition
 from schemas.rollup import Rollup, Watermark
 from stream_app.batch_transport import BatchConsumer
-from stream_app.producer import BatchProducer, Outgoing
+from stream_app.partition_writer import PartitionWriter
+from stream_app.producer import Outgoing
 from stream_app.settings import Settings
-from stream_app.stage import PartitionedStage
-from stream_app.table import PartitionedTable
+from stream_app.stage import PartitionedStage, Work
+from stream_app.table import ChangelogTable
 from stream_app.topics import name
 
 EAGER = 1_000
@@ -29,23 +30,18 @@ class AggregateStage(PartitionedStage[Aggregate]):
     def __init__(
         self,
         settings: Settings,
-        table: PartitionedTable,
-        producer: BatchProducer,
+        table: ChangelogTable,
+        writer_of: Callable[[int], PartitionWriter],
         consumer: Callable[[], BatchConsumer],
     ) -> None:
-        super().__init__(settings, table, producer, consumer)
+        super().__init__(settings, table, writer_of, consumer)
         self._rollups = name(settings, names.ROLLUPS)
         self._sources = [(base, p) for base in names.INGEST_TOPICS for p in range(settings.partitions)]
         self._published_at: dict[int, float] = {}
 
     def _restore(self, partition: int) -> Aggregate:
-        return Aggregate.restore(self._table.contents[partition], partition, self._sources)
-
-    def close(self, partitions: set[int]) -> None:
-        """Forget partitions that were revoked."""
-        super().close(partitions)
-        for partition in partitions:
-            self._published_at.pop(partition, None)
+        self._published_at.pop(partition, None)
+        return Aggregate.restore(self._table.contents(partition), partition, self._sources)
 
     def _publishes(self, partition: int, state: Aggregate) -> bool:
         if not state.owes:
@@ -55,25 +51,14 @@ class AggregateStage(PartitionedStage[Aggregate]):
             return waited >= LONGEST_WAIT_S
         return state.owes <= EAGER or waited >= self._settings.emit_interval.seconds
 
-    async def _write(self) -> None:
-        writes: list[tuple[int, list[TableWrite]]] = []
-        messages: list[Outgoing] = []
-        for partition, state in self._states.items():
-            if not state.pending:
-                continue
-            publish = self._publishes(partition, state)
-            own, rollups = state.take_writes(publish=publish)
-            if publish:
-                self._published_at[partition] = time.monotonic()
-            writes.append((partition, own))
-            for message in rollups:
-                messages += self._outgoing(message)
-        await self._producer.send(
-            [record for partition, own in writes for record in self._table.outgoing(partition, own)]
-        )
-        for partition, own in writes:
-            self._table.written(partition, own)
-        await self._producer.send(messages)
+    def _take(self, partition: int, state: Aggregate) -> Work | None:
+        if not state.pending:
+            return None
+        publish = self._publishes(partition, state)
+        writes, messages = state.take_writes(publish=publish)
+        if publish:
+            self._published_at[partition] = time.monotonic()
+        return Work(writes, [record for message in messages for record in self._outgoing(message)], _nothing)
 
     def _outgoing(self, message: Rollup | Watermark) -> list[Outgoing]:
         key, payload = rollup_record(message)
@@ -81,3 +66,7 @@ class AggregateStage(PartitionedStage[Aggregate]):
             return [Outgoing(self._rollups, p, key, payload) for p in range(self._settings.partitions)]
         partition = target_partition(message.campaign_id, self._settings.partitions)
         return [Outgoing(self._rollups, partition, key, payload)]
+
+
+def _nothing() -> None:
+    """Rollups are all that this stage tells of."""
