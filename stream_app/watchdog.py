@@ -28,7 +28,7 @@ class Progress(NamedTuple):
 
 
 class StallRule:
-    """Stalled: nothing was committed for ``limit_seconds`` in which the lag kept growing, with no pause of half of them.
+    """Stalled: nothing was committed for ``limit_seconds`` in which the lag kept growing, without a pause of half that.
 
     While a broker is away nothing is known to arrive, and when it is back the count begins. Times are monotonic
     seconds.
