@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core import aggregate as core_aggregate
-from core.aggregate import Aggregate, Mark, TableWrite, rollup_record
+from core.aggregate import Aggregate, CorruptTable, Mark, TableWrite, rollup_record
 from core.ingest import Ingest
 from schemas import rollup as rollup_codec
 from schemas.rollup import Rollup, Watermark
@@ -272,11 +271,14 @@ def test_revisions_rise_along_the_log() -> None:
 
 
 BLOCK = (
-    "94010291929503a0a13990a096cf0000019ccb2c3d009ac004c005c0c0c0c0c0c0cf0000019cc605e100a0a3455552ad4575"
-    "726f70652f4265726c696e9192c42499a46d657461a131cd5027ce000783a9a0a09192a6646576696365a66d6f62696c65a0"
-    "a0c4600900000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000"
-    "00000000000000000000000000000000000000000000000000000000000000000080f2cec59c0100000100000000000000"
+    "0200000000000000029291929503a0a13990a096cf0000019ccb2c3d009ac004c005c0c0c0c0c0c0cf0000019cc605e100a0"
+    "a3455552ad4575726f70652f4265726c696e9192c42499a46d657461a131cd5027ce000783a9a0a09192a6646576696365a6"
+    "6d6f62696c65a0a0c46009000000000000000000000000000000000000000000000000000000000000000000000000000000"
+    "0000000000000000000000000000000000000000000000000000000000000000000000000000000080f2cec59c0100000100"
+    "000000000000"
 )
+BLOCK_1 = bytes.fromhex("940102919295")
+"""How a block of version 1 began."""
 MARK = (
     "9602009194b06164732e6d6574726963732e6d6574610002009194b06164732e6d6574726963732e6d65746100cf0000019c"
     "cb2c3d00c281b06164732e6d6574726963732e6d65746184a76170706c69656402a77265636f72647303a96475706c696361"
@@ -297,7 +299,7 @@ def golden_state() -> tuple[Aggregate, list[TableWrite]]:
     return state, state.take_writes(publish=False)[0]
 
 
-def test_version_1_of_a_block_and_of_a_mark_is_for_ever() -> None:
+def test_version_2_of_a_block_and_version_1_of_a_mark_are_for_ever() -> None:
     state, writes = golden_state()
     block, mark = (next(w for w in writes if msgspec.msgpack.decode(w.key)[0] == kind) for kind in ("block", "mark"))
     assert block.value
@@ -314,8 +316,23 @@ def test_a_block_of_another_version_is_refused_by_its_number() -> None:
     _, writes = golden_state()
     table = {write.key: write.value for write in writes if write.value is not None}
     key = next(key for key in table if msgspec.msgpack.decode(key)[0] == "block")
-    fields = msgspec.msgpack.decode(table[key])
-    with pytest.raises(ValueError, match="block version 2 is not known here; version 1 is"):
-        core_aggregate.Aggregate.restore({**table, key: msgspec.msgpack.encode([2, *fields[1:]])})
+    for version, former in ((1, BLOCK_1 + bytes(9)), (3, b"\x03" + table[key][1:])):
+        with pytest.raises(ValueError, match=f"block version {version} is not known here; version 2 is"):
+            Aggregate.restore({**table, key: former})
     with pytest.raises(ValueError, match="not a block"):
-        core_aggregate.Aggregate.restore({**table, key: b"{}"})
+        Aggregate.restore({**table, key: b"{}"})
+
+
+def test_a_block_that_is_torn_or_missing_stops_the_worker_instead_of_the_row() -> None:
+    """A stage skips envelopes that raise ``ValueError``: this is no fault of an envelope."""
+    state, writes = golden_state()
+    table = {write.key: write.value for write in writes if write.value is not None}
+    key = next(key for key in table if msgspec.msgpack.decode(key)[0] == "block")
+    again = routed([snapshot(ad_id="9", clicks=3)])[0]
+    for broken in ({**table, key: table[key][:-1]}, {name: value for name, value in table.items() if name != key}):
+        held = dict(table)
+        state = Aggregate.restore(held)
+        held.clear()
+        held.update(broken)
+        with pytest.raises(CorruptTable, match="block"):
+            state.apply(state.position + 1, again)
