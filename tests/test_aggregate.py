@@ -270,6 +270,46 @@ def test_revisions_rise_along_the_log() -> None:
     assert all(before < after for before, after in pairwise(revisions))
 
 
+def test_what_the_table_may_not_hold_yet_stays_in_memory() -> None:
+    """Scenario: more rows of a day come while its checkpoint is on its way to the table."""
+    log = routed([delta(name, HOUR, clicks=1) for name in "abcd"] + [snapshot(campaign="2", clicks=1)] * 2)
+    table: Table = {}
+    state = Aggregate.restore(table, in_memory=0)
+    decoded = []
+    for offset in range(0, len(log), 2):
+        state.apply(offset, log[offset])
+        writes, _ = state.take_writes(publish=True)
+        state.apply(offset + 1, log[offset + 1])
+        decoded.append(state.blocks.decoded)
+        put(table, writes)
+    put(table, state.take_writes(publish=True)[0])
+    assert decoded == [1, 1, 2]
+    put(table, state.take_writes(publish=True)[0])
+    assert (state.blocks.decoded, len(state.blocks.panes), len(state.blocks)) == (0, 0, 2)
+    assert content(table) == content(run(log)[0])
+
+
+@examples(80)
+@given(histories(), st.integers(0, 3), st.integers(1, 3))
+def test_blocks_that_leave_memory_come_back_the_same(history: History, in_memory: int, every: int) -> None:
+    log, table, sent = routed(history), Table(), []
+    state = Aggregate.restore(table, in_memory=in_memory)
+    for offset, payload in enumerate(log):
+        state.apply(offset, payload)
+        if offset % every == 0:
+            writes, messages = state.take_writes(publish=offset % 2 == 0)
+            put(table, writes)
+            sent += messages
+    for _ in range(2):
+        writes, messages = state.take_writes(publish=True)
+        put(table, writes)
+        sent += messages
+    assert state.blocks.decoded <= in_memory
+    expected_table, expected = run(log)
+    assert content(table) == content(expected_table)
+    assert standing(sent) == standing(expected)
+
+
 BLOCK = (
     "0200000000000000029291929503a0a13990a096cf0000019ccb2c3d009ac004c005c0c0c0c0c0c0cf0000019cc605e100a0"
     "a3455552ad4575726f70652f4265726c696e9192c42499a46d657461a131cd5027ce000783a9a0a09192a6646576696365a6"
