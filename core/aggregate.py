@@ -296,7 +296,7 @@ class Aggregate:
         return self.position >= self._furthest
 
     def take_late(self) -> list[LateRow]:
-        """The rows refused since the last checkpoint, to be durable as dead letters before the next one's mark."""
+        """The rows refused since the last checkpoint, to be durable as dead letters when the next one is."""
         late, self._late = self._late, []
         return late
 
