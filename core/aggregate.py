@@ -48,6 +48,7 @@ from schemas.envelope import DeltaColumns, Envelope, LinkRow, SnapshotRow
 from schemas.event import RejectCode
 from schemas.platform import Platform
 from schemas.rollup import Rollup, Watermark
+from schemas.topics import CAMPAIGN_LINKS
 
 __all__ = ["MARK_KEY", "Aggregate", "CorruptTable", "LateRow", "Mark", "TableWrite", "rollup_record"]
 
@@ -89,10 +90,12 @@ class Aggregate:
         self.position = -1
         self.tallies: dict[str, Counter[str]] = defaultdict(Counter)
         self.watermarks: Watermarks[Source] = Watermarks(list(sources))
+        self._settled = -1
         self.lags: dict[Source, int] = {}
         self.blocks = Blocks(table, in_memory)
         self.ids = EventIds()
         self._retention = retention
+        self._undated = {source for source, _, _ in self.watermarks.dump() if source[0] == CAMPAIGN_LINKS}
         self._floors = NO_FLOORS
         self._fences: dict[Source, Position] = {}
         self._links: dict[PlatformCampaign, Linked] = {}
@@ -149,7 +152,8 @@ class Aggregate:
     def _restore_mark(self, mark: Mark) -> None:
         self.mark = mark
         self.position = mark.position
-        self.watermarks = Watermarks([source for source, _, _ in self.watermarks.dump()], mark.reached)
+        sources = [source for source, _, _ in self.watermarks.dump()]
+        self.watermarks = Watermarks(sources, mark.reached, mark.settled)
         self._fences = {(topic, partition): (offset, index) for topic, partition, offset, index in mark.fences}
         for topic, partition, watermark, idle in mark.watermarks:
             self.watermarks.observe((topic, partition), watermark, idle=idle)
@@ -158,9 +162,9 @@ class Aggregate:
         self._raise_floors()
 
     def _raise_floors(self) -> None:
-        reached = self.watermarks.value
         if self._retention is not None:
-            self._floors = self._retention.floors(reached)
+            self._settled = self.watermarks.settled(self._retention.quiet_ms, self._undated)
+            self._floors = self._retention.floors(self._settled)
 
     def _expire(self) -> None:
         """Let go of what is past its floor and owes nothing."""
@@ -247,7 +251,7 @@ class Aggregate:
         place = (row.offset, row.index)
         if place not in seen:
             self._count(tally, RejectCode.TOO_LATE, place)
-            self._late.append(late_snapshot(message, row, self.watermarks.value))
+            self._late.append(late_snapshot(message, row, self._settled))
         return place
 
     def _touch(self, block: Block, revision: int) -> None:
@@ -264,7 +268,7 @@ class Aggregate:
         tally[RECORDS] += int((first_time & (rows.indexes == 0)).sum())
         if REFUSED in pane_rows:
             refused = (np.array(pane_rows) == REFUSED)[rows.key_index]
-            late = late_deltas(message, deltas.keys, rows.where(refused & first_time), self.watermarks.value)
+            late = late_deltas(message, deltas.keys, rows.where(refused & first_time), self._settled)
             tally[RejectCode.TOO_LATE] += len(late)
             self._late += late
             rows, first_time = rows.where(~refused), first_time[~refused]
@@ -322,6 +326,7 @@ class Aggregate:
             watermarks=[(topic, part, value, idle) for (topic, part), value, idle in self.watermarks.dump()],
             tallies={topic: dict(tally) for topic, tally in self.tallies.items()},
             reached=self.watermarks.value,
+            settled=self._settled,
         )
         writes += [TableWrite(MARK_KEY, pack(self.mark)), *self._deletes]
         self._deletes = []

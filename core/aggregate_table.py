@@ -13,7 +13,7 @@ BlockKey = tuple[Platform, str, int]
 class Mark(msgspec.Struct, array_like=True):
     """The last write of a checkpoint but for deletes. ``position`` is the routed offset up to which the table is
     whole, −1 for none; ``published`` the revision up to which every rollup has been sent; ``reached`` the watermark
-    over all sources.
+    over all sources; ``settled`` the one that idle sources hold back too.
     """
 
     position: int = -1
@@ -22,6 +22,7 @@ class Mark(msgspec.Struct, array_like=True):
     watermarks: list[tuple[str, int, int, bool]] = []
     tallies: dict[str, dict[str, int]] = {}
     reached: int = -1
+    settled: int = -1
 
 
 class TableWrite(NamedTuple):

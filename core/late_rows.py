@@ -54,7 +54,7 @@ def _late_delta(message: Envelope, key: PaneKey, rows: DeltaRows, row: int, wate
 def _why(kind: Kind, day: int, watermark_ms: int) -> str:
     return (
         f"the {kind}'s day {iso_date(day)} takes no more rows:"
-        f" all sources have been observed up to {iso_instant(watermark_ms)}"
+        f" everything up to {iso_instant(watermark_ms)} has been observed"
     )
 
 

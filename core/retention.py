@@ -28,22 +28,25 @@ NO_FLOORS: Final = Floors(NEVER, NEVER, NEVER)
 
 class Retention(msgspec.Struct, frozen=True):
     """``horizon_ms`` and ``delta_ms`` are ingest's lateness of snapshots and deltas; ``window_days`` is the longest
-    window. Raises ``ValueError`` for values that would forget what ingest may still let in.
+    window. A source that is idle is waited for ``quiet_ms``, so a worker that was down for no longer than that refuses
+    nothing that came meanwhile.
+
+    Raises ``ValueError`` for values that would forget what ingest may still let in.
     """
 
     horizon_ms: int = 100 * DAY_MS
     delta_ms: int = DAY_MS
     window_days: int = 7
     grace_ms: int = DAY_MS
+    quiet_ms: int = 3 * DAY_MS
 
     def __post_init__(self) -> None:
-        if min(self.delta_ms, self.grace_ms) < 0 or self.horizon_ms < self.delta_ms or self.window_days < 1:
-            raise ValueError(
-                "retention wants 0 <= delta <= horizon, a grace of 0 or more, and a window of a day or more"
-            )
+        shortest = min(self.delta_ms, self.grace_ms, self.quiet_ms)
+        if shortest < 0 or self.horizon_ms < self.delta_ms or self.window_days < 1:
+            raise ValueError("retention wants 0 <= delta <= horizon, no negative time, and a window of a day or more")
 
     def floors(self, watermark_ms: int) -> Floors:
-        """The floors at a watermark, −1 for none. They rise with it.
+        """The floors at a watermark (``Watermarks.settled``), −1 for none. They rise with it.
 
         A day takes rows until two days after its date began in UTC, which is past its end in every zone, plus the
         lateness and the grace. Its block stays a longest window more, for links move whole windows.

@@ -24,7 +24,7 @@ def test_a_row_held_up_past_its_day_ends_too_late_and_is_handed_out() -> None:
         ("ads.metrics.meta", 0, 4, 0),
         ("ads.metrics.meta", 0, 5, 0),
     ]
-    said = "takes no more rows: all sources have been observed up to 2026-03-14T00:00:00.000Z"
+    said = "takes no more rows: everything up to 2026-03-14T00:00:00.000Z has been observed"
     assert [row.sentence for row in late] == [
         f"the delta's day 2026-03-07 {said}",
         f"the snapshot's day 2026-03-07 {said}",

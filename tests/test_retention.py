@@ -9,12 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.aggregate import MARK_KEY, Aggregate, LateRow, Mark
+from core.ingest import Ingest
 from core.lateness import Lateness
 from core.retention import NO_FLOORS, Retention
 from schemas import rollup as rollup_codec
 from schemas.calendar import iso_date
 from schemas.rollup import Rollup
-from tests.histories import DAY, HOUR, LINKS, T0, Fact, Flat, delta, examples, link, snapshot
+from tests.histories import DAY, HOUR, LINKS, T0, TOPICS, Fact, Flat, delta, examples, link, snapshot
 from tests.oracle import added, window_totals
 from tests.pipeline import put
 from tests.routed_log import FIRST, SHORT, SOURCES, WHOLE, Log, Reader, Table, applied, now, totals
@@ -60,6 +61,37 @@ def test_floors_rise_with_the_watermark_and_spare_every_row_in_time(
 def test_a_retention_that_makes_no_sense_is_refused(wrong: dict[str, int]) -> None:
     with pytest.raises(ValueError, match="retention wants"):
         Retention(**wrong)
+
+
+def beat(log: Log, platform: str, *, idle: bool) -> Log:
+    """A source tells what it has observed, and whether it has been read to its end."""
+    topic = TOPICS[platform]
+    log.payloads += [payload for _, payload in Ingest(1).heartbeat(topic, 0, log.watermarks[topic], idle=idle)]
+    return log
+
+
+@pytest.mark.parametrize(("outage", "late"), [(3, 0), (5, 0), (6, 0), (7, 1), (30, 1)])
+def test_a_source_that_was_idle_before_an_outage_is_waited_for_after_it(outage: int, late: int) -> None:
+    """Scenario: all sources are idle, the worker is down for days, and then reads one source before the other. The
+    other's oldest delta was in time when it arrived.
+    """
+    log = Log().write(now(1))
+    for platform in TOPICS:
+        beat(log, platform, idle=True)
+    log.write(now(1 + outage, platforms=["meta"]))
+    log.write([delta("a", DAY + HOUR, platform="tiktok", clicks=5)])
+    state = applied(Aggregate(0, SOURCES, retention=SHORT), log.payloads)
+    assert state.watermarks.value == T0 + (1 + outage) * DAY
+    assert len(state.take_late()) == late
+
+
+def test_a_source_that_speaks_again_is_waited_for_until_it_has_caught_up() -> None:
+    log = Log().write(now(1))
+    for platform in TOPICS:
+        beat(log, platform, idle=True)
+    beat(log, "tiktok", idle=False).write(now(30, platforms=["meta"])).write(now(2, platforms=["tiktok"]))
+    log.write([delta("a", DAY + HOUR, platform="tiktok", clicks=5)])
+    assert applied(Aggregate(0, SOURCES, retention=SHORT), log.payloads).take_late() == []
 
 
 def test_ids_go_first_and_blocks_stay_a_window_longer_than_they_take_rows() -> None:
