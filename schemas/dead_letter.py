@@ -13,7 +13,10 @@ HEADER: Final = "parallax-dead-letter"
 
 
 class SourcePosition(msgspec.Struct, frozen=True):
-    """Where the row stood: a record's position, and the row's index in the record's body."""
+    """Where the row stood: a record's position, and the row's index in the record's body.
+
+    ``timestamp_ms`` is when the record arrived, −1 where that is not known any more.
+    """
 
     topic: str
     partition: int

@@ -1,13 +1,20 @@
-"""AGGREGATE: envelopes of the routed topic change blocks; rollups of what changed go to the campaigns' partitions."""
+"""AGGREGATE: envelopes of the routed topic change blocks; rollups of what changed go to the campaigns' partitions.
+
+Rows that come too late for their day become dead letters here.
+"""
 
 import time
 from collections.abc import Callable
 
-from core.aggregate import Aggregate, rollup_record
+from core.aggregate import Aggregate, LateRow, rollup_record
+from schemas import dead_letter
 from schemas import topics as names
+from schemas.dead_letter import SourcePosition
 from schemas.envelope import target_partition
+from schemas.event import RejectCode
 from schemas.rollup import Rollup, Watermark
 from stream_app.batch_transport import BatchConsumer
+from stream_app.domain import retention
 from stream_app.partition_writer import PartitionWriter
 from stream_app.producer import Outgoing
 from stream_app.settings import Settings
@@ -36,12 +43,15 @@ class AggregateStage(PartitionedStage[Aggregate]):
     ) -> None:
         super().__init__(settings, table, writer_of, consumer)
         self._rollups = name(settings, names.ROLLUPS)
+        self._dead_letters = name(settings, names.DEAD_LETTERS)
+        self._retention = retention(settings)
         self._sources = [(base, p) for base in names.INGEST_TOPICS for p in range(settings.partitions)]
         self._published_at: dict[int, float] = {}
 
     def _restore(self, partition: int) -> Aggregate:
         self._published_at.pop(partition, None)
-        return Aggregate.restore(self._table.contents(partition), partition, self._sources)
+        contents = self._table.contents(partition)
+        return Aggregate.restore(contents, partition, self._sources, retention=self._retention)
 
     def _publishes(self, partition: int, state: Aggregate) -> bool:
         if not state.owes:
@@ -58,7 +68,16 @@ class AggregateStage(PartitionedStage[Aggregate]):
         writes, messages = state.take_writes(publish=publish)
         if publish:
             self._published_at[partition] = time.monotonic()
-        return Work(writes, [record for message in messages for record in self._outgoing(message)], _nothing)
+        outputs = [self._letter(late) for late in state.take_late()]
+        outputs += [record for message in messages for record in self._outgoing(message)]
+        return Work(writes, outputs, _nothing)
+
+    def _letter(self, late: LateRow) -> Outgoing:
+        """A dead letter of a row whose record is not at hand: its value is the row, and no key or time is known."""
+        source = SourcePosition(late.topic, late.partition, late.offset, late.index, -1)
+        letter = dead_letter.describe(source, RejectCode.TOO_LATE, late.sentence)
+        header = (dead_letter.HEADER, dead_letter.encode(letter))
+        return Outgoing(self._dead_letters, late.partition % self._settings.partitions, None, late.row, [header])
 
     def _outgoing(self, message: Rollup | Watermark) -> list[Outgoing]:
         key, payload = rollup_record(message)

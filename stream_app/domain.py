@@ -4,6 +4,7 @@ from core.campaigns import InsightConfig
 from core.ingest import Ingest
 from core.lateness import Lateness
 from core.profile import DEFAULT_PROFILE, load_profile
+from core.retention import Retention
 from core.window import parse_window
 from stream_app.errors import SetupError
 from stream_app.settings import Settings
@@ -20,6 +21,15 @@ def ingest_config(settings: Settings) -> Ingest:
             future_ms=settings.future_tolerance.ms,
         ),
         max_payload_bytes=settings.max_payload_bytes,
+    )
+
+
+def retention(settings: Settings) -> Retention:
+    """How long the state of days is kept."""
+    return Retention(
+        horizon_ms=settings.horizon.ms,
+        delta_ms=settings.delta_lateness.ms,
+        window_days=max(1, *(parse_window(window).days for window in settings.windows)),
     )
 
 

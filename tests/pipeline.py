@@ -83,7 +83,7 @@ class Pipeline:
         self.rollups: list[list[bytes]] = [[] for _ in range(campaigns)]
         self.tables: list[dict[bytes, bytes]] = [{} for _ in range(aggregates)]
         self.campaign_tables: list[dict[bytes, bytes]] = [{} for _ in range(campaigns)]
-        self.aggregates = [Aggregate(p, SOURCES) for p in range(aggregates)]
+        self.aggregates = [self._restored(p) for p in range(aggregates)]
         self.campaigns = [Campaigns(config, aggregates) for _ in range(campaigns)]
         self.applied = [0] * aggregates
         self.fed = [0] * campaigns
@@ -143,9 +143,13 @@ class Pipeline:
     def crash(self, partition: int, survive: int, back: int) -> None:
         """A worker dies in a checkpoint. Its heir restores the table and reads the log from its mark or before."""
         self.checkpoint(partition, survive=survive)
-        restored = Aggregate.restore(self.tables[partition], partition, SOURCES)
+        restored = self._restored(partition)
         self.aggregates[partition] = restored
         self.applied[partition] = max(0, restored.mark.position + 1 - back)
+
+    def _restored(self, partition: int) -> Aggregate:
+        # So few stay in memory that most blocks come from the table whenever they are worked on.
+        return Aggregate.restore(self.tables[partition], partition, SOURCES, in_memory=1)
 
     def _send(self, message: Rollup | Watermark) -> None:
         key, payload = rollup_record(message)

@@ -52,6 +52,25 @@ def test_an_idle_source_does_not_hold_it_back_until_it_speaks_again() -> None:
     assert watermarks.value == 200
 
 
+@examples(300)
+@given(reports, st.integers(0, 8))
+def test_what_is_settled_waits_for_whoever_may_have_a_backlog(told: list[tuple[int, int, bool]], quiet: int) -> None:
+    """It never falls or passes the watermark, nor an active source, nor an idle one but by the time allowed."""
+    watermarks = Watermarks(range(3))
+    newest, idle, last = [-1, -1, -1], [False, False, False], -1
+    for source, value, silent in told:
+        watermarks.observe(source, value, idle=silent)
+        newest[source], idle[source] = max(newest[source], value), silent
+        reached, settled = watermarks.value, watermarks.settled(quiet, {2})
+        waits = [seen for seen, still in zip(newest[:2], idle, strict=False) if not still]
+        waits += [
+            max(seen, reached - quiet) for seen, still in zip(newest[:2], idle, strict=False) if still and seen >= 0
+        ]
+        assert settled == max(last, min([reached, *waits]))
+        assert last <= settled <= reached
+        last = settled
+
+
 def observed(*facts: Fact) -> int:
     (source,) = arrange(facts)
     return Ingest(partitions=1).batch(*source, arrange(facts)[source]).watermark_ms
