@@ -394,6 +394,7 @@ class Aggregate:
             covered_ms=view.covered_ms,
             as_of_ms=view.as_of_ms,
             basis=view.basis,
+            link_revision=linked.revision if linked else 0,
         )
 
     def unlinked(self) -> list[str]:

@@ -36,4 +36,5 @@ def insight_config(settings: Settings) -> InsightConfig:
         profile=profile,
         final_after_ms={str(platform): after.ms for platform, after in settings.final_after.items()},
         emit_interval_ms=settings.emit_interval.ms,
+        horizon_ms=settings.horizon.ms,
     )
