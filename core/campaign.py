@@ -22,9 +22,7 @@ class ByDay(Generic[Key, Value]):
 
     __slots__ = ("_decode", "_held", "_shelved")
 
-    def __init__(
-        self, shelved: dict[int, list[bytes]] | None = None, decode: Decode[Key, Value] | None = None
-    ) -> None:
+    def __init__(self, shelved: dict[int, list[bytes]] | None = None, decode: Decode[Key, Value] | None = None) -> None:
         self._shelved = shelved or {}
         self._decode = decode
         self._held: dict[int, dict[Key, Value]] = {}

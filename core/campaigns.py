@@ -9,79 +9,32 @@ mark says which checkpoints are known to have been published; what came later is
 the same versions. A window is not published anew together with what a crash kept back of it, so no reader misses one.
 """
 
-import heapq
 from collections.abc import Iterable, Iterator, Mapping
-from hashlib import blake2b
 from typing import Final, NamedTuple
-
-import msgspec
 
 from core import stored
 from core.aggregate import TableWrite
 from core.campaign import Campaign
+from core.closing import Closing
+from core.emission import Emission, advance, current, emission, render
 from core.forecast import forecast
-from core.hot_windows import Emission, newest_windows
-from core.insight import Part, build
-from core.profile import DEFAULT_PROFILE, Profile
-from core.published import Published, difference, flat_totals, member, reason_for, shown_as
+from core.hot_windows import newest_windows
+from core.insight import Part
+from core.insight_config import InsightConfig
+from core.kept_back import Due, KeptBack
+from core.published import Published, in_phase, shown_as
 from core.shelf import Found, Shelf
-from core.shrinkage import DEFAULT_PRIOR, CtrPrior
 from core.stored import MARK_KEY, Mark
 from core.watermark import Watermarks
-from core.window import Window, WindowKey, days_of, last_day, parse_window, touched
-from schemas import insight as insight_codec
+from core.window import Window, WindowKey, days_of, last_day, touched
 from schemas import rollup as rollup_codec
-from schemas.calendar import iso_instant
-from schemas.event import DAY_MS
-from schemas.insight import Correction, CrossPlatformInsight, Phase, Version
-from schemas.platform import Platform
+from schemas.insight import CrossPlatformInsight, Phase
 from schemas.prediction import CtrPrediction
 from schemas.rollup import Rollup, Watermark
 
 __all__ = ["Campaigns", "Checkpoint", "Emission", "InsightConfig"]
 
 NEVER: Final = -(1 << 62)
-GRACE_MS: Final = DAY_MS
-"""Kept beyond the horizon, for rollups that are still on their way."""
-
-
-class InsightConfig(msgspec.Struct, frozen=True):
-    """Windows to compute, benchmarks, the CTR prior, and when a window is final: its end plus the platforms'
-    lateness.
-
-    ``horizon_ms`` is for how long after a day began reports of it are taken, None for ever: windows that ended before
-    it are frozen and leave the state. ``decoded`` is how many campaigns stay decoded.
-    """
-
-    windows: tuple[Window, ...] = tuple(parse_window(name) for name in ("1h", "24h", "7d"))
-    profile: Profile = DEFAULT_PROFILE
-    prior: CtrPrior = DEFAULT_PRIOR
-    final_after_ms: dict[str, int] = {}
-    emit_interval_ms: int = 1_000
-    horizon_ms: int | None = None
-    decoded: int = 10_000
-
-    def __post_init__(self) -> None:
-        if self.horizon_ms is not None and self.lateness_ms(Platform) > self.horizon_ms:
-            raise ValueError("windows must be final before they are frozen: make the lateness at most the horizon")
-
-    def lateness_ms(self, platforms: Iterable[Platform]) -> int:
-        """The longest lateness of some platforms."""
-        return max((self.final_after_ms.get(str(platform), DAY_MS) for platform in platforms), default=DAY_MS)
-
-    def floor(self, watermark_ms: int) -> int:
-        """The first day whose windows are not frozen at a watermark."""
-        if self.horizon_ms is None:
-            return 0
-        return max(0, (watermark_ms - self.horizon_ms - GRACE_MS) // DAY_MS - 1)
-
-    @property
-    def reach(self) -> int:
-        """For how many days after its own a rollup is used by some window. In another zone an hour is on another
-        date.
-        """
-        longest = max((window.days for window in self.windows), default=1)
-        return max(longest - 1, 0) + any(not window.days for window in self.windows)
 
 
 class Checkpoint(NamedTuple):
@@ -93,7 +46,6 @@ class Checkpoint(NamedTuple):
     hot: list[Emission]
 
 
-Due = tuple[str, WindowKey]
 GroupKey = tuple[str, int]
 
 
@@ -122,10 +74,8 @@ class Campaigns:
         self._ahead = -1
         self._dirty: dict[Due, int] = {}
         self._forced: set[Due] = set()
-        self._again: dict[Due, Emission] = {}
-        self._kept: dict[bytes, int] = {}
-        self._open: list[tuple[int, str, int]] = []
-        self._closing: dict[GroupKey, int] = {}
+        self._kept = KeptBack()
+        self._closing = Closing()
         self._rollups: dict[bytes, bytes] = {}
         self._changed_campaigns: set[str] = set()
         self._groups: dict[GroupKey, dict[WindowKey, Published]] = {}
@@ -150,15 +100,15 @@ class Campaigns:
             state._sequence = state.mark.sequence
             for partition, watermark in state.mark.watermarks:
                 state.watermarks.observe(partition, watermark)
-            state._floor = state._settled_floor = max(
-                state.mark.floor, state.config.floor(state.watermarks.value)
-            )
+            state._floor = state._settled_floor = max(state.mark.floor, state.config.floor(state.watermarks.value))
         found = state._shelf.scan(state.mark)
         state._deletes = found.expired
         for closes_ms, campaign_id, day in found.closing:
-            state._watch(campaign_id, day, closes_ms)
+            state._closing.watch(campaign_id, day, closes_ms)
         state._restore_unsettled(found, table)
-        state._restore_unpublished(found, table)
+        state._kept.restore(
+            found, table, state._shelf, state._windows, state.mark.published, state._current, state.position
+        )
         return state
 
     def _restore_unsettled(self, found: Found, table: Mapping[bytes, bytes]) -> None:
@@ -181,34 +131,6 @@ class Campaigns:
                 window = self._windows.get(key.name)
                 if window is not None and rollup.day in days_of(window, key.ordinal):
                     self._dirty.setdefault((campaign.campaign_id, key), offset)
-
-    def _restore_unpublished(self, found: Found, table: Mapping[bytes, bytes]) -> None:
-        """What has moved on in the rollups but was not kept has been published: it is kept before they are written."""
-        kept: dict[Due, bytes] = {}
-        for table_key in found.again:
-            _, campaign_id, name, ordinal = stored.parse_key(table_key)
-            self._kept[table_key] = stored.number(table[table_key])
-            kept[campaign_id, WindowKey(name, ordinal)] = stored.unpack_again(table[table_key])
-        for campaign_id, day in found.unpublished:
-            campaign = self._shelf.open(campaign_id)
-            for key, published in campaign.published.get(day, {}).items():
-                if published.sequence <= self.mark.published or key.name not in self._windows:
-                    continue
-                emission = self._kept_back(campaign, key, published, kept.get((campaign_id, key)))
-                emission = emission or self._current(campaign, key)
-                if emission is not None:
-                    self._again[campaign_id, key] = emission
-
-    def _kept_back(
-        self, campaign: Campaign, key: WindowKey, published: Published, payload: bytes | None
-    ) -> Emission | None:
-        if payload is None:
-            return None
-        insight = insight_codec.decode(payload)
-        if insight.version != Version(published.revision, published.phase):
-            return None
-        latest = campaign.latest(self._windows[key.name]) == key.ordinal
-        return Emission(insight, payload, self.position, latest)
 
     def apply(self, offset: int, payload: bytes) -> None:
         """Apply one record of the rollups log. Offsets at or below the position are skipped.
@@ -241,10 +163,12 @@ class Campaigns:
         self._mark_dirty(campaign, message, replaced, offset)
 
     def _mark_dirty(self, campaign: Campaign, rollup: Rollup, replaced: Rollup | None, offset: int) -> None:
-        hours = {hour for hour, _ in rollup.hours}
+        hours = set(rollup.hours)
         if replaced is not None:
-            hours |= {hour for hour, _ in replaced.hours}
-        for key in touched(self.config.windows, rollup.day, hours):
+            told = (rollup.zone, rollup.basis, rollup.account_id)
+            same = told == (replaced.zone, replaced.basis, replaced.account_id)
+            hours = hours ^ set(replaced.hours) if same else hours | set(replaced.hours)
+        for key in touched(self.config.windows, rollup.day, {hour for hour, _ in hours}):
             window = self._windows[key.name]
             day = last_day(window, key.ordinal)
             if day < self._floor:
@@ -257,7 +181,7 @@ class Campaigns:
     @property
     def pending(self) -> bool:
         """Whether a checkpoint would write, or may publish, anything."""
-        return self._changed or any((self._rollups, self._dirty, self._again, self._deletes))
+        return self._changed or any((self._rollups, self._dirty, self._kept.waiting, self._deletes))
 
     @property
     def waiting(self) -> int:
@@ -277,14 +201,13 @@ class Campaigns:
         self._sequence += 1
         watermark = self.watermarks.value
         self._close(watermark)
-        again, self._again = self._again, {}
+        again = self._kept.take()
         emissions = list(again.values())
-        writes = self._keep(again)
+        writes = self._kept.save(again, self._changed_campaigns, self._dirty, self._sequence)
         for due in list(self._dirty):
             if due not in again:
-                emission = self._emit(due, watermark, now_ms, preliminary=preliminary)
-                if emission is not None:
-                    emissions.append(emission)
+                emitted = self._emit(due, watermark, now_ms, preliminary=preliminary)
+                emissions += [] if emitted is None else [emitted]
         unsaved = self._changed_campaigns | {campaign_id for campaign_id, _ in self._groups}
         writes += self._take_writes()
         # What the last checkpoint published last must stay until that is known to have happened.
@@ -312,17 +235,6 @@ class Campaigns:
     def _held(self, campaign_id: str) -> Campaign:
         return self._shelf.open(campaign_id)
 
-    def _keep(self, again: Mapping[Due, Emission]) -> list[TableWrite]:
-        """Writes that keep what a crash kept back, where what it is computed from is about to be written over."""
-        writes = []
-        for (campaign_id, key), emission in again.items():
-            if campaign_id in self._changed_campaigns or (campaign_id, key) in self._dirty:
-                published = self._group(self._held(campaign_id), key)[key]
-                table_key = stored.again_key(campaign_id, key)
-                self._kept[table_key] = published.sequence
-                writes.append(TableWrite(table_key, stored.pack_again(published.sequence, emission.payload)))
-        return writes
-
     def _take_writes(self) -> list[TableWrite]:
         writes = [TableWrite(key, value) for key, value in self._rollups.items()]
         for (campaign_id, day), group in self._groups.items():
@@ -333,20 +245,13 @@ class Campaigns:
         return writes
 
     def _take_deletes(self, floor: int) -> list[TableWrite]:
-        published = [key for key, sequence in self._kept.items() if sequence <= self.mark.published]
-        for key in published:
-            del self._kept[key]
-        deletes = [*self._deletes, *published, *self._shelf.expire(floor)]
+        deletes = [*self._deletes, *self._kept.take_published(self.mark.published), *self._shelf.expire(floor)]
         self._deletes = []
         return [TableWrite(key, None) for key in deletes]
 
     def _close(self, watermark: int) -> None:
         """Make the windows due that the watermark has passed."""
-        while self._open and self._open[0][0] <= watermark:
-            closes_ms, campaign_id, day = heapq.heappop(self._open)
-            if self._closing.get((campaign_id, day)) != closes_ms:
-                continue
-            del self._closing[campaign_id, day]
+        for campaign_id, day in self._closing.passed(watermark):
             campaign = self._shelf.get(campaign_id)
             if campaign is None:
                 continue
@@ -356,15 +261,9 @@ class Campaigns:
                     continue
                 final_ms = self._final_ms(campaign, window, key.ordinal, campaign.parts(window, key.ordinal))
                 if final_ms > watermark:
-                    self._watch(campaign_id, day, final_ms)
+                    self._closing.watch(campaign_id, day, final_ms)
                 else:
                     self._dirty.setdefault((campaign_id, key), self.position)
-
-    def _watch(self, campaign_id: str, day: int, final_ms: int) -> None:
-        """Look at the windows that end on a day when one of them is final."""
-        if final_ms < self._closing.get((campaign_id, day), -NEVER):
-            self._closing[campaign_id, day] = final_ms
-            heapq.heappush(self._open, (final_ms, campaign_id, day))
 
     def _final_ms(self, campaign: Campaign, window: Window, index: int, parts: Iterable[Part]) -> int:
         return campaign.end_ms(window, index) + self.config.lateness_ms({part.rollup.platform for part in parts})
@@ -387,24 +286,23 @@ class Campaigns:
         final = settled or final_ms <= watermark
         if held is not None and not final and final_ms < held.final_ms:
             held.final_ms = final_ms
-            self._watch(campaign_id, day, final_ms)
+            self._closing.watch(campaign_id, day, final_ms)
             self._groups[campaign_id, day] = campaign.published.get(day, {})
         if not final and due not in self._forced:
             since = now_ms - self._emitted_at.get(due, NEVER)
             if not preliminary or since < self.config.emit_interval_ms:
                 return None
         del self._dirty[due]
-        insight = self._render(campaign, window, key.ordinal, parts, Phase.PRELIMINARY)
-        digest = _digest(insight)
+        rendered = render(campaign, window, key.ordinal, parts, self.config.profile)
         forced = due in self._forced
         self._forced.discard(due)
-        if held is not None and held.digest == digest and (settled or not final):
+        if held is not None and held.digest == rendered.digest and (settled or not final):
             if not forced:
                 return None
             published = held
         else:
-            published = self._advance(campaign, window, key.ordinal, held, insight, parts, digest, final=final)
-            published.final_ms = final_ms
+            withdrawn = campaign.withdrawn(window, key.ordinal) if settled else set()
+            published = advance(held, rendered, withdrawn, self._sequence, final_ms=final_ms, final=final)
         published.sequence = self._sequence
         if not campaign.published.get(day, {}):
             self._shelf.note_windows(campaign_id, stored.windows_key(campaign_id, day), day)
@@ -413,56 +311,12 @@ class Campaigns:
         if final:
             self._emitted_at.pop(due, None)
         else:
-            self._watch(campaign_id, day, final_ms)
+            self._closing.watch(campaign_id, day, final_ms)
             self._emitted_at[due] = now_ms
-        return self._emission(campaign, window, key.ordinal, shown_as(insight, published))
-
-    def _emission(self, campaign: Campaign, window: Window, index: int, shown: CrossPlatformInsight) -> Emission:
-        return Emission(shown, insight_codec.encode(shown), self.position, campaign.latest(window) == index)
-
-    def _advance(
-        self,
-        campaign: Campaign,
-        window: Window,
-        index: int,
-        held: Published | None,
-        insight: CrossPlatformInsight,
-        parts: list[Part],
-        digest: bytes,
-        *,
-        final: bool,
-    ) -> Published:
-        totals = flat_totals(parts)
-        members = sorted({member(part.rollup) for part in parts})
-        phase, correction = Phase.PRELIMINARY, None
-        if held is not None and not held.preliminary:
-            phase = Phase.CORRECTED
-            reason = reason_for(held.members, parts, campaign.withdrawn(window, index))
-            correction = Correction(reason=reason.value, difference=difference(held.totals, totals))
-        elif final:
-            phase = Phase.FINAL
-        return Published(
-            int(phase), insight.version.revision, digest, totals, members, self._sequence, correction, insight.as_of
-        )
-
-    def _render(
-        self, campaign: Campaign, window: Window, index: int, parts: list[Part], phase: Phase
-    ) -> CrossPlatformInsight:
-        as_of = iso_instant(max((part.rollup.as_of_ms for part in parts), default=0))
-        version = Version(campaign.revision(window, index), int(phase))
-        return build(campaign.campaign_id, window, index, parts, self.config.profile, as_of, version)
+        return emission(campaign, window, key.ordinal, shown_as(rendered.insight, published), self.position)
 
     def _current(self, campaign: Campaign, key: WindowKey) -> Emission | None:
-        """What was last published of a window, from state; none where that has moved on and its news is on the way."""
-        published = self._group(campaign, key).get(key)
-        if published is None:
-            return None
-        window = self._windows[key.name]
-        parts = campaign.parts(window, key.ordinal)
-        insight = self._render(campaign, window, key.ordinal, parts, Phase.PRELIMINARY)
-        if _digest(insight) != published.digest:
-            return None
-        return self._emission(campaign, window, key.ordinal, shown_as(insight, published))
+        return current(campaign, self._windows[key.name], key.ordinal, self.config.profile, self.position)
 
     def _again_of(self, campaign: Campaign, key: WindowKey) -> Emission | None:
         """What Redis should hold of a window; what is on the way is published even if it ends as it began."""
@@ -499,8 +353,8 @@ class Campaigns:
                     continue
                 parts = campaign.parts(window, key.ordinal)
                 final = self._final_ms(campaign, window, key.ordinal, parts) <= self.watermarks.value
-                phase = Phase.FINAL if final else Phase.PRELIMINARY
-                yield self._render(campaign, window, key.ordinal, parts, phase)
+                insight = render(campaign, window, key.ordinal, parts, self.config.profile).insight
+                yield in_phase(insight, Phase.FINAL if final else Phase.PRELIMINARY)
 
     def predictions(self) -> list[CtrPrediction]:
         """The predictions for every campaign's next windows."""
@@ -520,12 +374,7 @@ class Campaigns:
             **self._shelf.sizes(),
             "dirty": len(self._dirty),
             "forced": len(self._forced),
-            "open": len(self._open),
             "closing": len(self._closing),
             "kept": len(self._kept),
             "emitted_at": len(self._emitted_at),
         }
-
-
-def _digest(insight: CrossPlatformInsight) -> bytes:
-    return blake2b(insight_codec.content(insight), digest_size=16).digest()

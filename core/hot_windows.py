@@ -1,22 +1,10 @@
 """Which of a checkpoint's insights Redis is told: the newest window of each kind of each campaign."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
 
 from core.campaign import Campaign
+from core.emission import Emission
 from core.window import Window, WindowKey
-from schemas.insight import CrossPlatformInsight
-
-
-class Emission(NamedTuple):
-    """An insight to publish. ``position`` is the rollup offset up to which it tells all; ``latest`` says that it is its
-    campaign's newest window of the kind, which Redis holds.
-    """
-
-    insight: CrossPlatformInsight
-    payload: bytes
-    position: int
-    latest: bool
 
 
 def newest_windows(

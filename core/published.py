@@ -51,6 +51,12 @@ def shown_as(insight: CrossPlatformInsight, published: Published) -> CrossPlatfo
     )
 
 
+def in_phase(insight: CrossPlatformInsight, phase: Phase) -> CrossPlatformInsight:
+    """The insight in a phase."""
+    version = Version(insight.version.revision, int(phase))
+    return msgspec.structs.replace(insight, version=version, phase=phase.name.lower())
+
+
 def flat_totals(parts: Iterable[Part]) -> dict[str, int]:
     """A window's totals as one flat mapping: metrics by name, money by metric and currency."""
     values, money = add_totals(part.totals for part in parts)
