@@ -12,7 +12,7 @@ from schemas.metrics import CLICKS, IMPRESSIONS, WIDTH
 from schemas.platform import Platform
 from schemas.rollup import Rollup, Totals, Watermark
 from tests.histories import DAY, T0
-from tests.pipeline import CONFIG, put
+from tests.pipeline import CONFIG, Reader, put
 
 FIRST = T0 // DAY
 Table = dict[bytes, bytes]
@@ -51,13 +51,13 @@ def withdrawn(revision: int, **fields: Any) -> Rollup:
 class Driven:
     """One partition of campaigns, its log and its table."""
 
-    def __init__(self, *kinds: str) -> None:
-        self.config = msgspec.structs.replace(
-            CONFIG, windows=tuple(parse_window(name) for name in kinds or ("1h", "24h"))
-        )
-        self.state = Campaigns(self.config)
+    def __init__(self, *kinds: str, **config: Any) -> None:
+        windows = tuple(parse_window(name) for name in kinds or ("1h", "24h"))
+        self.config = msgspec.structs.replace(CONFIG, windows=windows, **config)
         self.table: Table = {}
+        self.state = Campaigns.restore(self.table, self.config)
         self.log: list[bytes] = []
+        self.reader = Reader()
         self.now = 0
 
     def tell(self, *messages: Rollup | Watermark) -> None:
@@ -69,6 +69,8 @@ class Driven:
         self.now += wait
         taken = self.state.take(self.now, preliminary=preliminary)
         put(self.table, taken.writes)
+        for emission in taken.emissions:
+            self.reader.take(emission)
         return taken
 
     def drain(self) -> list[Emission]:
@@ -79,12 +81,18 @@ class Driven:
         return emissions
 
     def die(self, survive: int) -> Checkpoint:
-        """A checkpoint that dies after some of its writes, before it publishes; the log is read again."""
+        """A checkpoint that dies after some of its writes and sends."""
         self.now += 10
         taken = self.state.take(self.now, preliminary=True)
         put(self.table, taken.writes[:survive])
-        self.state = Campaigns.restore(self.table, self.config)
+        for emission in taken.emissions[: max(0, survive - len(taken.writes))]:
+            self.reader.take(emission)
+        self.restart()
         return taken
+
+    def restart(self) -> None:
+        """Another worker takes over."""
+        self.state = Campaigns.restore(self.table, self.config)
 
     def again(self) -> None:
         """Apply the log from its beginning: what is known is skipped."""
