@@ -109,6 +109,8 @@ class Campaigns:
         state._kept.restore(
             found, table, state._shelf, state._windows, state.mark.published, state._current, state.position
         )
+        for due in state._kept.changed:
+            state._dirty.setdefault(due, state.mark.settled + 1)
         return state
 
     def _restore_unsettled(self, found: Found, table: Mapping[bytes, bytes]) -> None:

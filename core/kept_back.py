@@ -20,10 +20,13 @@ Due = tuple[str, WindowKey]
 
 
 class KeptBack:
-    """What is to be published again, and which of it the table holds since which checkpoint."""
+    """What is to be published again, and which of it the table holds since which checkpoint. Windows that have
+    ``changed`` since are published after that even if they are frozen by then.
+    """
 
     def __init__(self) -> None:
         self.waiting: dict[Due, Emission] = {}
+        self.changed: set[Due] = set()
         self._saved: dict[bytes, int] = {}
 
     def __len__(self) -> int:
@@ -40,7 +43,7 @@ class KeptBack:
         position: int,
     ) -> None:
         """Find what was not yet published at a checkpoint. What has moved on and was not kept has been published."""
-        kept: dict[Due, bytes] = {}
+        kept: dict[Due, tuple[bool, bytes]] = {}
         for key in found.again:
             _, campaign_id, name, ordinal = stored.parse_key(key)
             self._saved[key] = stored.number(table[key])
@@ -51,10 +54,12 @@ class KeptBack:
                 if last.sequence <= published or window_key.name not in windows:
                     continue
                 due = (campaign_id, window_key)
-                payload = kept.get(due)
-                if payload is not None:
+                if due in kept:
+                    changed, payload = kept[due]
                     insight = insight_codec.decode(payload)
                     if insight.version == Version(last.revision, last.phase):
+                        if changed:
+                            self.changed.add(due)
                         latest = campaign.latest(windows[window_key.name]) == window_key.ordinal
                         self.waiting[due] = Emission(insight, payload, position, latest)
                         continue
@@ -77,7 +82,8 @@ class KeptBack:
             if campaign_id in changed or due in dirty:
                 table_key = stored.again_key(campaign_id, key)
                 self._saved[table_key] = sequence
-                writes.append(TableWrite(table_key, stored.pack_again(sequence, kept_back.payload)))
+                value = stored.pack_again(sequence, kept_back.payload, changed=due in dirty)
+                writes.append(TableWrite(table_key, value))
         return writes
 
     def take_published(self, published: int) -> list[bytes]:

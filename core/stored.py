@@ -7,7 +7,7 @@ windows that end on one day share a value: most of a day's windows change togeth
 ``("rollup/<platform>", campaign,          position (8 bytes), the rollup as it came
 platform campaign, day)``
 ``("windows", campaign, "", last day)``    highest sequence (8), when the first preliminary one is final (8), windows
-``("again", campaign, window, ordinal)``   sequence (8), an insight that a crash may have kept back
+``("again", campaign, window, ordinal)``   sequence (8), changed (1), an insight that a crash may have kept back
 ``("mark", "", "", 0)``                    ``Mark``
 =========================================  =========================================================================
 """
@@ -123,11 +123,11 @@ def unpack_windows(value: bytes) -> dict[WindowKey, Published]:
     return {WindowKey(name, ordinal): published for name, ordinal, published in _windows.decode(value[17:])}
 
 
-def pack_again(sequence: int, payload: bytes) -> bytes:
-    """An insight, and the checkpoint that was to publish it."""
-    return VERSION + sequence.to_bytes(8, "big") + payload
+def pack_again(sequence: int, payload: bytes, *, changed: bool) -> bytes:
+    """An insight, the checkpoint that was to publish it, and whether its window has ``changed`` since."""
+    return VERSION + sequence.to_bytes(8, "big") + bytes((changed,)) + payload
 
 
-def unpack_again(value: bytes) -> bytes:
-    """The insight's bytes."""
-    return value[9:]
+def unpack_again(value: bytes) -> tuple[bool, bytes]:
+    """Whether the window has changed since, and the insight's bytes."""
+    return value[9] > 0, value[10:]

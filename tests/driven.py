@@ -80,10 +80,11 @@ class Driven:
             emissions += self.take().emissions
         return emissions
 
-    def die(self, survive: int) -> Checkpoint:
-        """A checkpoint that dies after some of its writes and sends."""
+    def die(self, survive: int, *, written: bool = False) -> Checkpoint:
+        """A checkpoint that dies after some of its writes and sends; of its sends alone if all was ``written``."""
         self.now += 10
         taken = self.state.take(self.now, preliminary=True)
+        survive += len(taken.writes) if written else 0
         put(self.table, taken.writes[:survive])
         for emission in taken.emissions[: max(0, survive - len(taken.writes))]:
             self.reader.take(emission)
