@@ -143,9 +143,9 @@ COURSE: list[Batch] = [
 """Around the expiry of the first day's windows, of its rollups, and of all that the first days left."""
 
 
-def carry_out(death: int = -1, survive: int = 0, sent: int = -1) -> Driven:
+def carry_out(death: int = -1, survive: int = 0, sent: int = -1, *, whole: bool = False) -> Driven:
     """The course, with a death after so many writes and sends of a batch's checkpoint, and before it one of the batch
-    before after so many of its sends.
+    before after so many of its sends, perhaps with a ``whole`` checkpoint between the two.
     """
     driven = retained()
     for number, batch in enumerate(COURSE):
@@ -154,6 +154,8 @@ def carry_out(death: int = -1, survive: int = 0, sent: int = -1) -> Driven:
             driven.die(sent, written=True)
             continue
         if number == death:
+            if whole:
+                driven.take()
             driven.die(survive)
             driven.again()
         driven.drain()
@@ -185,8 +187,8 @@ def test_a_crash_after_any_write_or_send_around_an_expiry_changes_nothing() -> N
 
 def test_a_second_crash_before_what_the_first_kept_back_is_out_changes_nothing() -> None:
     expected = told(carry_out())
-    for number, sent, survive in product(range(1, 8), (0, 1), range(0, 18, 2)):
-        assert told(carry_out(number, survive, sent)) == expected, (number, sent, survive)
+    for number, survive, whole in product(range(1, 8), range(0, 18, 2), (False, True)):
+        assert told(carry_out(number, survive, sent=0, whole=whole)) == expected, (number, survive, whole)
 
 
 def test_deletes_come_after_the_mark() -> None:
