@@ -16,7 +16,6 @@ from core.window import parse_window
 from schemas import prediction as prediction_codec
 from schemas.platform import Platform
 from schemas.prediction import CtrInputs, CtrPrediction, CtrRate
-from schemas.rollup import Rollup
 from tests.driven import FIRST, Driven, at, rollup, seen, withdrawn
 from tests.histories import DAY, HOUR, T0, Fact, arrange, link, snapshot
 from tests.pipeline import Pipeline, flat
@@ -98,24 +97,6 @@ def test_lateness_is_that_of_the_slowest_platform_in_the_window() -> None:
     assert config.lateness_ms([Platform.META]) == HOUR
     assert config.lateness_ms([Platform.META, Platform.TIKTOK]) == 3 * DAY
     assert config.lateness_ms([Platform.GOOGLE_ADS]) == DAY
-
-
-@pytest.mark.parametrize(
-    ("change", "reason"),
-    [
-        ([rollup(2, 6)], "restatement"),
-        ([rollup(2, 6, platform_campaign_id="2")], "late_data"),
-        ([withdrawn(2)], "campaign_link"),
-    ],
-)
-def test_a_correction_says_why(change: list[Rollup], reason: str) -> None:
-    driven = Driven("24h")
-    driven.tell(at(T0 + 9 * DAY), rollup(1, 5))
-    driven.take()
-    driven.tell(*change)
-    (emission,) = driven.take().emissions
-    assert emission.insight.correction
-    assert emission.insight.correction.reason == reason
 
 
 def test_a_restatement_44_days_later_corrects_the_right_day_by_what_google_changed() -> None:
