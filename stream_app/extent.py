@@ -4,8 +4,8 @@ No consumer group is joined and nothing is committed, so a worker never notices.
 """
 
 import time
-from collections.abc import Iterator
-from typing import Any, Final, Self
+from collections.abc import Callable, Iterator
+from typing import Any, Final, Self, TypeVar
 
 import msgspec
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -16,8 +16,15 @@ from stream_app.settings import Settings
 
 BATCH: Final = 5_000
 POLL_S: Final = 0.1
-ANSWER_S: Final = 10.0
+ANSWER_S: Final = 5.0
 STALLED_S: Final = 30.0
+UNSETTLED: Final = (
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+    KafkaError._UNKNOWN_PARTITION,
+)
+Answer = TypeVar("Answer")
 NO_HEADERS: Final[list[tuple[str, bytes]]] = []
 
 
@@ -61,21 +68,16 @@ class ExtentReader:
 
     def partitions(self, topic: str) -> list[int]:
         """The partitions of a topic."""
-        try:
-            # Of all topics: asking for one by name would create it on brokers that do so.
-            topics = self._consumer.list_topics(timeout=ANSWER_S).topics
-        except KafkaException as error:
-            raise self._absent(error) from None
+        # Of all topics: asking for one by name would create it on brokers that do so.
+        topics = self._ask(lambda: self._consumer.list_topics(timeout=ANSWER_S)).topics
         if topic not in topics:
             raise SetupError(f"topic {topic} does not exist: run `parallax topics create`")
         return sorted(topics[topic].partitions)
 
     def bounds(self, topic: str, partition: int) -> Extent:
         """All that a partition holds now."""
-        try:
-            low, high = self._consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=ANSWER_S)
-        except KafkaException as error:
-            raise self._absent(error) from None
+        asked = TopicPartition(topic, partition)
+        low, high = self._ask(lambda: self._consumer.get_watermark_offsets(asked, timeout=ANSWER_S))
         return Extent(topic, partition, low, high)
 
     def whole(self, topic: str) -> list[Extent]:
@@ -85,10 +87,14 @@ class ExtentReader:
     def offset_at(self, within: Extent, instant_ms: int) -> int:
         """The offset of the first record that arrived at an instant or later; the extent's end where none did."""
         asked = TopicPartition(within.topic, within.partition, max(0, instant_ms))
-        try:
-            [found] = self._consumer.offsets_for_times([asked], timeout=ANSWER_S)
-        except KafkaException as error:
-            raise self._absent(error) from None
+
+        def answer() -> TopicPartition:
+            [told] = self._consumer.offsets_for_times([asked], timeout=ANSWER_S)
+            if told.error is not None:
+                raise KafkaException(told.error)
+            return told
+
+        found = self._ask(answer)
         return within.end if found.offset < 0 else min(found.offset, within.end)
 
     def read(self, extent: Extent) -> Iterator[list[StoredRecord]]:
@@ -133,11 +139,19 @@ class ExtentReader:
         finally:
             self._consumer.unassign()
 
-    def _absent(self, error: KafkaException) -> ServerAbsent:
-        return ServerAbsent(
-            f"Kafka at {self._servers} does not answer ({error.args[0].str()}): start it or set"
-            " PARALLAX_KAFKA_BOOTSTRAP"
-        )
+    def _ask(self, call: Callable[[], Answer]) -> Answer:
+        """The broker's answer; a new topic's partition may still be without its leader."""
+        until = time.monotonic() + ANSWER_S
+        while True:
+            try:
+                return call()
+            except KafkaException as error:
+                if error.args[0].code() not in UNSETTLED or time.monotonic() > until:
+                    raise ServerAbsent(
+                        f"Kafka at {self._servers} does not answer ({error.args[0].str()}): start it or set"
+                        " PARALLAX_KAFKA_BOOTSTRAP"
+                    ) from None
+            time.sleep(POLL_S)
 
     def _broken(self, extent: Extent, error: KafkaError) -> ParallaxError:
         if error.code() == KafkaError._AUTO_OFFSET_RESET:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import click
 
-from stream_app.cli.shell import interruptible, printable, quiet, server_settings, span
+from stream_app.cli.shell import confirmed, interruptible, printable, quiet, server_settings, span
 from stream_app.errors import SetupError
 
 if TYPE_CHECKING:
@@ -104,7 +104,8 @@ def redrive(ctx: click.Context, /, ids: tuple[str, ...], dry_run: bool, yes: boo
             click.echo(printable(line), err=True)
         if dry_run or not chosen:
             return
-        if not yes and not click.confirm(f"Send {_records(len(chosen))} again?", err=True):
+        if not yes and not confirmed(f"Send {_records(len(chosen))} again?"):
+            click.echo("parallax: nothing was sent: nobody said yes (--yes does)", err=True)
             ctx.exit(1)
     with interruptible("interrupted while records went out: redriving again does no harm"):
         redriven = dead.redrive(settings, chosen)

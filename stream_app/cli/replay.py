@@ -8,6 +8,7 @@ import click
 
 from stream_app.cli.shell import (
     PLATFORMS,
+    confirmed,
     interruptible,
     printable,
     quiet,
@@ -92,7 +93,8 @@ def replay(
             ctx.exit(UNPROVEN)
         if not promote or not outcome.findings:
             ctx.exit(DIFFERENT if outcome.findings else 0)
-        if not yes and not click.confirm(f"Publish {_corrections(len(outcome.findings))}?", err=True):
+        if not yes and not confirmed(f"Publish {_corrections(len(outcome.findings))}?"):
+            _say("nothing was published: nobody said yes (--yes does)")
             ctx.exit(DIFFERENT)
     with interruptible("interrupted while corrections went out: promote again"):
         promotion = replaying.promote(settings, request, outcome)

@@ -107,12 +107,26 @@ def span(since: str | None, until: str | None) -> tuple[int | None, int | None]:
 
 @contextlib.contextmanager
 def interruptible(said: str) -> "Iterator[None]":
-    """Ends a command with one line and exit code 130 when Ctrl-C comes, or no answer to a question."""
+    """Ends a command with one line and exit code 130 when Ctrl-C comes."""
     try:
         yield
-    except (KeyboardInterrupt, click.Abort):
+    except KeyboardInterrupt:
+        # A terminal has shown ^C.
         click.echo(f"\nparallax: {said}" if sys.stderr.isatty() else f"parallax: {said}", err=True)
         raise click.exceptions.Exit(INTERRUPTED) from None
+
+
+def confirmed(question: str) -> bool:
+    """Whether somebody says yes, asked on standard error; no answer is none."""
+    # click.confirm writes a blank to standard output, where JSON may be.
+    click.echo(f"{question} [y/N] ", nl=False, err=True)
+    answer = ""
+    try:
+        answer = sys.stdin.readline()
+    finally:
+        if not (answer and sys.stdin.isatty()):
+            click.echo(err=True)
+    return answer.strip().lower() in ("y", "yes")
 
 
 @contextlib.contextmanager
