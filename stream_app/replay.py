@@ -25,7 +25,7 @@ from schemas.insight import CrossPlatformInsight, Phase
 from stream_app.domain import ingest_config, insight_config
 from stream_app.errors import ServerAbsent, SetupError
 from stream_app.extent import ANSWER_S, Extent, ExtentReader
-from stream_app.hot_store import HotEntry, HotStore, HotStoreDown
+from stream_app.hot_store import LARGEST_EXACT, HotEntry, HotStore, HotStoreDown
 from stream_app.settings import Settings
 from stream_app.topics import DERIVED_MAX_BYTES, name
 
@@ -235,10 +235,10 @@ async def _hot(settings: Settings, slots: Sequence[Slot]) -> dict[Slot, Held]:
             except ValueError:
                 return Held(None, 0)
             except HotStoreDown as down:
-                if down.reason.startswith("WRONGTYPE"):
+                if "WRONGTYPE" in down.reason:
                     return Held(None, 0)
                 raise
-        return None if value is None else Held(_decoded(value.value), value.version[0])
+        return None if value is None else Held(_decoded(value.value), min(value.version[0], LARGEST_EXACT))
 
     try:
         answers = await asyncio.gather(*map(ask, slots))

@@ -10,8 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from core.campaigns import InsightConfig
+from core.ingest import Ingest
 from core.insight import insight_id
+from core.offline import compute
 from core.replay import ABSENT, PRESENT, UNREADABLE, WHOLE, Finding, Held, Scope, Slot, changes, compare, promoted
+from core.window import parse_window
 from schemas import insight as insight_codec
 from schemas.calendar import instant_ms
 from schemas.event import DAY_MS
@@ -253,6 +257,28 @@ def test_the_scope_is_windows_that_end_in_it_and_what_bears_on_them_reaches_back
     assert not Scope(windows=CONFIG.windows[1:]).holds(hour)
     assert not Scope(windows=CONFIG.windows, campaigns=frozenset({"spring"})).holds(hour)
     assert not EVERYTHING.holds(msgspec.structs.replace(hour, window_start="soon"))
+
+
+@pytest.mark.parametrize(("window", "days"), [("24h", 0), ("7d", 6)])
+def test_what_arrived_before_the_reach_bears_on_no_window_in_scope(window: str, days: int) -> None:
+    """An account's date begins up to 14 hours before UTC's, and the first day of a window before its last."""
+    facts = [
+        delta(f"{hour}", at=30 * DAY + hour * HOUR, time_zone="Pacific/Kiritimati", impressions=1)
+        for hour in range(-240, 5)
+    ]
+    config = InsightConfig(windows=(parse_window(window),))
+    scope = Scope(windows=config.windows, from_ms=T0 + 30 * DAY)
+    begin = T0 + 30 * DAY - scope.reach_ms
+
+    def judged(facts: list[Fact]) -> list[CrossPlatformInsight]:
+        batches = [(topic, partition, records) for (topic, partition), records in arrange(facts).items()]
+        found = compute(batches, Ingest(partitions=1), config).insights
+        return [insight for insight in found if scope.holds(insight)]
+
+    whole = judged(facts)
+    assert [insight.totals.impressions for insight in whole] == [(days * 24) + 14 + 5]
+    assert rows(find(judged([fact for fact in facts if fact.arrival >= begin]), *live_of(whole), scope)) == []
+    assert rows(find(judged([fact for fact in facts if fact.arrival >= begin + 3 * DAY]), *live_of(whole), scope))
 
 
 def test_records_of_a_time_alone_speak_of_the_windows_that_they_touch(sample: list[CrossPlatformInsight]) -> None:

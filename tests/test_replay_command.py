@@ -116,6 +116,13 @@ def test_a_table_is_cut_and_json_is_not(monkeypatch: pytest.MonkeyPatch) -> None
     ]
 
 
+def test_nothing_is_not_called_equal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replaying, "replay", lambda *_: outcome(0, compared=0))
+    assert run("replay").stderr == "0 insights from 1 records beside insights.latest: there is nothing to compare\n"
+    monkeypatch.setattr(replaying, "replay", lambda *_: outcome(0))
+    assert run("replay").stderr == "1 insights from 1 records beside insights.latest: equal\n"
+
+
 def test_yes_is_asked_for_and_what_moved_on_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     promoted: list[Any] = []
 

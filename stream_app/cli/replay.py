@@ -55,7 +55,7 @@ def replay(
 
     The same code as a worker's reads the topics up to their present end. Nothing is written and no worker notices.
     Compared are insights.latest and Redis, by content: how an insight came about (version, phase, as_of, correction)
-    may differ. Settings are to be those of the workers.
+    may differ. Settings are to be those of the workers. While records arrive, their windows differ: use --to.
 
     \b
     --by event    proves the windows that end in the hours or days (UTC) from --from to --to, from all
@@ -144,7 +144,7 @@ def _summary(outcome: "Outcome", differences: int) -> list[str]:
     places = "insights.latest and Redis" if outcome.hot else "insights.latest"
     compared = f"{outcome.compared:,} insights from {outcome.records:,} records beside {places}"
     if not outcome.findings:
-        return [f"{compared}: equal"]
+        return [f"{compared}: {'equal' if outcome.compared else 'there is nothing to compare'}"]
     lines = [f"{compared}: {len(outcome.findings):,} differ, in {differences:,} values"]
     if outcome.behind:
         lines.append(f"the workers have not taken in {outcome.behind:,} input records yet: what these say differs")
