@@ -77,6 +77,7 @@ def test_what_was_aborted_is_not_read_and_does_not_hinder(kafka: str, topic: str
     with ExtentReader(Settings(kafka_bootstrap=kafka)) as reader:
         extent = reader.bounds(topic, 0)
         assert len(extent) == 8
+        send(kafka, topic, "later")
         assert values(reader, extent) == ["kept", "kept too"]
 
 
