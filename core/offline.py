@@ -29,7 +29,7 @@ def compute(
     batches: Iterable[tuple[str, int, Sequence[SourceRecord]]], ingest: Ingest, config: InsightConfig
 ) -> Computed:
     """Insights and predictions from batches of (base topic, partition, records)."""
-    aggregate, campaigns = Aggregate(), Campaigns(config)
+    aggregate, campaigns = Aggregate(), Campaigns(msgspec.structs.replace(config, horizon_ms=None))
     single = msgspec.structs.replace(ingest, partitions=1)
     offset = rows = 0
     rejected: list[RejectedRow] = []

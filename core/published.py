@@ -1,16 +1,28 @@
 """What was last published of a window, and how a change after its end is told."""
 
 from collections.abc import Iterable, Mapping
+from enum import StrEnum
 
 import msgspec
 
 from core.insight import Part, add_totals
 from schemas.insight import Correction, CrossPlatformInsight, Phase, Version
 from schemas.metrics import METRICS, REVENUE, SPEND
+from schemas.rollup import Rollup
+
+
+class Reason(StrEnum):
+    """Why a settled window changed."""
+
+    CAMPAIGN_LINK = "campaign_link"
+    LATE_DATA = "late_data"
+    RESTATEMENT = "restatement"
 
 
 class Published(msgspec.Struct, array_like=True):
-    """What was last published of a window. ``sequence`` numbers the checkpoint that did."""
+    """What was last published of a window. ``sequence`` numbers the checkpoint that did; ``final_ms`` is when a
+    preliminary one was to become final.
+    """
 
     phase: int
     revision: int
@@ -20,6 +32,12 @@ class Published(msgspec.Struct, array_like=True):
     sequence: int
     correction: Correction | None = None
     as_of: str = ""
+    final_ms: int = 0
+
+    @property
+    def preliminary(self) -> bool:
+        """Whether it is still open."""
+        return self.phase == Phase.PRELIMINARY
 
 
 def shown_as(insight: CrossPlatformInsight, published: Published) -> CrossPlatformInsight:
@@ -31,6 +49,12 @@ def shown_as(insight: CrossPlatformInsight, published: Published) -> CrossPlatfo
         phase=Phase(published.phase).name.lower(),
         correction=published.correction,
     )
+
+
+def in_phase(insight: CrossPlatformInsight, phase: Phase) -> CrossPlatformInsight:
+    """The insight in a phase."""
+    version = Version(insight.version.revision, int(phase))
+    return msgspec.structs.replace(insight, version=version, phase=phase.name.lower())
 
 
 def flat_totals(parts: Iterable[Part]) -> dict[str, int]:
@@ -54,8 +78,18 @@ def difference(before: Mapping[str, int], after: Mapping[str, int]) -> dict[str,
     return {name: change for name, change in changes.items() if change}
 
 
-def reason_for(before: list[str], after: list[str]) -> str:
-    """Why a settled window changed: a platform campaign left, one arrived, or a report was restated."""
-    if set(before) - set(after):
-        return "campaign_link"
-    return "restatement" if before == after else "late_data"
+def member(rollup: Rollup) -> str:
+    """A platform campaign's name in a window."""
+    return f"{rollup.platform}:{rollup.platform_campaign_id}"
+
+
+def reason_for(before: Iterable[str], parts: Iterable[Part], withdrawn: Iterable[str]) -> Reason:
+    """Why a settled window of some members changed: a link brought one or took one (``withdrawn``), one reported
+    first, or one restated what it had reported.
+    """
+    held = set(before)
+    joined = [part.rollup for part in parts if member(part.rollup) not in held]
+    # A rollup of a higher revision than its link's has changed since: its own report made it a member.
+    if held & set(withdrawn) or any(0 < rollup.revision == rollup.link_revision for rollup in joined):
+        return Reason.CAMPAIGN_LINK
+    return Reason.LATE_DATA if joined else Reason.RESTATEMENT

@@ -25,6 +25,7 @@ def rollup(block: Block, panes: Panes, linked: Linked | None) -> Rollup:
         covered_ms=view.covered_ms,
         as_of_ms=view.as_of_ms,
         basis=view.basis,
+        link_revision=linked.revision if linked else 0,
     )
 
 

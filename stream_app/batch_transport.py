@@ -45,12 +45,13 @@ class _Delivered:
     def deliver(self, first_offset: int, last_offset: int) -> None:
         # What is fetched again after a seek replaces its first delivery, which may have been dropped on its way.
         while self._open and self._open[-1] >= first_offset:
-            self._open.pop()
+            self._finished.discard(self._open.pop())
         if last_offset >= self.committable:
             self._open.append(last_offset)
 
     def finish(self, last_offset: int) -> None:
-        self._finished.add(last_offset)
+        if last_offset in self._open:
+            self._finished.add(last_offset)
         while self._open and self._open[0] in self._finished:
             done = self._open.popleft()
             self._finished.discard(done)

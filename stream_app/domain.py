@@ -41,9 +41,14 @@ def insight_config(settings: Settings) -> InsightConfig:
             profile = load_profile(settings.profile_file.read_bytes())
         except (OSError, ValueError) as error:
             raise SetupError(f"{settings.profile_file}: {error}") from error
-    return InsightConfig(
-        windows=tuple(parse_window(window) for window in settings.windows),
-        profile=profile,
-        final_after_ms={str(platform): after.ms for platform, after in settings.final_after.items()},
-        emit_interval_ms=settings.emit_interval.ms,
-    )
+    windows = tuple(parse_window(window) for window in settings.windows)
+    try:
+        return InsightConfig(
+            windows=windows,
+            profile=profile,
+            final_after_ms={str(platform): after.ms for platform, after in settings.final_after.items()},
+            emit_interval_ms=settings.emit_interval.ms,
+            horizon_ms=settings.horizon.ms,
+        )
+    except ValueError as error:
+        raise SetupError(f"PARALLAX_FINAL_AFTER, PARALLAX_HORIZON: {error}") from error

@@ -75,7 +75,8 @@ class IngestStage:
 
     def _settled(self, task: "asyncio.Task[None]") -> None:
         self._room.release()
-        if not task.cancelled() and task.exception() is None:
+        # A rebalance that gave up waiting has cancelled it: the batch is not finished, and will be redelivered.
+        if task.cancelled() or task.exception() is None:
             self._tasks.discard(task)
 
     async def _finish(self, sent: list[Sent], consumer: BatchConsumer, tp: TP, last: int) -> None:

@@ -115,7 +115,7 @@ def _entries(emissions: Iterable[Emission], predictions: Iterable[CtrPrediction]
             kind="insight",
             campaign_id=insight.campaign_id,
             window=insight.window,
-            revision=emission.campaign_position + 1,
+            revision=emission.position + 1,
             phase=insight.version.phase,
             value=emission.payload,
             as_of_ms=instant_ms(insight.as_of),

@@ -75,10 +75,7 @@ class BatchProducer:
             transaction_timeout_ms=TRANSACTION_TIMEOUT_MS,
             **self._settings.aiokafka_security(),
         )
-        accumulator: Any = getattr(self._producer, "_message_accumulator", None)
-        if not hasattr(accumulator, "_batch_ttl"):
-            raise RuntimeError("this aiokafka keeps the patience of its batches elsewhere: use the pinned version")
-        accumulator._batch_ttl = PATIENCE_S
+        _be_patient(self._producer)
         try:
             await self._producer.start()
         except KafkaError as error:
@@ -147,6 +144,15 @@ class BatchProducer:
         ends = await self.send(records)
         await self._producer.commit_transaction()
         return ends
+
+
+def _be_patient(producer: Any) -> None:
+    """Let batches wait for their broker longer than requests do: aiokafka has one setting for both."""
+    accumulator: Any = getattr(producer, "_message_accumulator", None)
+    if not (hasattr(accumulator, "_batch_ttl") and hasattr(producer, "_request_timeout_ms")):
+        raise RuntimeError("this aiokafka keeps the patience of its batches elsewhere: use the pinned version")
+    accumulator._batch_ttl = PATIENCE_S
+    producer._request_timeout_ms = 1000 * PATIENCE_S
 
 
 def _append(builder: Any, record: Outgoing) -> bool:

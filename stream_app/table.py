@@ -132,8 +132,8 @@ class ChangelogTable:
         while True:
             try:
                 return consumer.get_watermark_offsets(TopicPartition(self.topic, partition), timeout=ANSWER_S)
-            except KafkaException as error:
+            except KafkaException:
                 # A partition whose leader is being elected has none for a moment.
-                if not error.args[0].retriable() or time.monotonic() > until:
+                if time.monotonic() > until:
                     raise
                 time.sleep(POLL_S)

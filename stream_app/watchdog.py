@@ -28,25 +28,35 @@ class Progress(NamedTuple):
 
 
 class StallRule:
-    """Stalled: the lag has grown, and nothing was committed, for ``limit_seconds``. Times are monotonic seconds."""
+    """Stalled: nothing was committed for ``limit_seconds`` in which the lag kept growing, without a pause of half that.
+
+    While a broker is away nothing is known to arrive, and when it is back the count begins. Times are monotonic
+    seconds.
+    """
 
     def __init__(self, limit_seconds: float) -> None:
         self._limit = limit_seconds
         self._since: float | None = None
         self._committed = -1
+        self._first_lag = 0
         self._lag = 0
+        self._grew_at = 0.0
 
     def look(self, now: float, progress: Progress | None) -> str:
         """Why the worker counts as stalled, empty while it does not. ``progress`` is None while partitions move."""
         if progress is None or progress.committed != self._committed or progress.lag == 0 or self._since is None:
-            self._since = now
+            self._since = self._grew_at = now
             self._committed = -1 if progress is None else progress.committed
-            self._lag = 0 if progress is None else progress.lag
+            self._first_lag = self._lag = 0 if progress is None else progress.lag
             return ""
+        if progress.lag > self._lag:
+            if now - self._grew_at > self._limit / 2:
+                self._since, self._first_lag = now, self._lag
+            self._lag, self._grew_at = progress.lag, now
         stalled = now - self._since
-        if stalled < self._limit or progress.lag <= self._lag:
+        if stalled < self._limit or now - self._grew_at > self._limit / 2 or self._lag <= self._first_lag:
             return ""
-        grown = f"the lag grew from {self._lag:,} to {progress.lag:,} records"
+        grown = f"the lag grew from {self._first_lag:,} to {progress.lag:,} records"
         return f"nothing was committed for {stalled:.0f} s while {grown}"
 
 

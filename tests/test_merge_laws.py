@@ -161,7 +161,7 @@ def held(batches: Sequence[Sequence[Fact]]) -> dict[str, Any]:
         if message.withdrawn:
             found["rollup"].pop(place, None)
         else:
-            found["rollup"][place] = rollup_codec.encode(msgspec.structs.replace(message, revision=0))
+            found["rollup"][place] = rollup_codec.encode(msgspec.structs.replace(message, revision=0, link_revision=0))
     return found
 
 
