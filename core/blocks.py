@@ -5,6 +5,7 @@ in memory: writes are in the table before the next checkpoint is taken, so what 
 let go of.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from typing import Final
@@ -18,6 +19,8 @@ from schemas.envelope import decode_pane_key
 
 IN_MEMORY: Final = 20_000
 """Blocks that stay decoded between checkpoints."""
+AT_ONCE: Final = 10_000
+"""Blocks that one checkpoint looks at to delete them."""
 REFUSED: Final = -1
 
 
@@ -39,7 +42,7 @@ class Blocks:
         self._pane_blocks: list[Block] = []
         self._dirty: set[Block] = set()
         self._floor = NEVER
-        self._waiting = False
+        self._expired: deque[BlockKey] = deque()
 
     def __len__(self) -> int:
         return sum(map(len, self._days.values()))
@@ -51,8 +54,8 @@ class Blocks:
 
     @property
     def waiting(self) -> bool:
-        """Whether a block past its floor was kept by the last ``expire``."""
-        return self._waiting
+        """Whether there are blocks past the floor."""
+        return bool(self._expired)
 
     def restore(self, owner: PlatformCampaign, day: int) -> None:
         """Index a block of the table."""
@@ -156,26 +159,24 @@ class Blocks:
         self.panes.free(self._decoded.pop(key).pane_rows)
 
     def expire(self, floor: int, kept: Callable[[BlockKey], bool]) -> list[TableWrite]:
-        """Let go of the blocks of days before a floor but for those to be kept; the deletes."""
-        if floor == self._floor and not self._waiting:
-            return []
-        self._floor, self._waiting = floor, False
+        """Let go of blocks of days before a floor but for those to be kept, so many at once; the deletes."""
+        if floor > self._floor:
+            self._floor = floor
+            self._expired = deque(
+                (*owner, day) for owner, days in self._days.items() if min(days) < floor for day in days if day < floor
+            )
         deletes = []
-        for owner in [owner for owner, days in self._days.items() if min(days) < floor]:
-            left = []
-            for day in self._days[owner]:
-                key = (*owner, day)
-                if day >= floor or kept(key):
-                    self._waiting |= day < floor
-                    left.append(day)
-                    continue
-                block = self._decoded.get(key)
-                if block is not None:
-                    self._dirty.discard(block)
-                    self._forget(key)
-                deletes.append(TableWrite(block_key(key), None))
-            if left:
-                self._days[owner] = left
-            else:
-                del self._days[owner]
+        for _ in range(min(len(self._expired), AT_ONCE)):
+            key = self._expired.popleft()
+            if kept(key):
+                self._expired.append(key)
+                continue
+            deletes.append(TableWrite(block_key(key), None))
+            if key in self._decoded:
+                self._forget(key)
+            platform, campaign_id, day = key
+            days = self._days[platform, campaign_id]
+            days.remove(day)
+            if not days:
+                del self._days[platform, campaign_id]
         return deletes

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from core import blocks
 from core.aggregate import MARK_KEY, Aggregate, LateRow, Mark
 from core.ingest import Ingest
 from core.lateness import Lateness
@@ -176,6 +177,25 @@ def test_a_move_that_was_put_off_is_sent_before_its_blocks_go() -> None:
     assert [m.campaign_id for m in reader.standing.values() if m.platform_campaign_id == "1"] == ["spring"]
     state.take_writes(publish=True)
     assert len(state.blocks) == 2 * 3, "those of the clock"
+
+
+def test_a_great_expiry_goes_by_and_by(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So many blocks a checkpoint, whatever still owes a rollup; a crash on the way begins where it was."""
+    monkeypatch.setattr(blocks, "AT_ONCE", 2)
+    log, table = Log().write([snapshot(campaign=str(n), clicks=n) for n in range(5)] + now(1)), Table()
+    state = applied(Aggregate.restore(table, 0, SOURCES, retention=SHORT), log.payloads)
+    put(table, state.take_writes(publish=True)[0])
+    left = []
+    applied(state, log.write(now(9)).payloads)
+    while state.pending:
+        put(table, state.take_writes(publish=True)[0])
+        left.append(len(state.blocks))
+        if len(left) == 2:
+            state = Aggregate.restore(table, 0, SOURCES, retention=SHORT)
+            left.append(len(state.blocks))
+    assert left[:3] == [9, 7, 5]
+    assert left[-1] == kinds(table).count("block") == 3
+    assert len(left) <= 6
 
 
 def steps() -> list[list[Fact]]:
