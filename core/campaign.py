@@ -3,6 +3,8 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Generic, TypeVar
 
+import msgspec
+
 from core.insight import Part
 from core.published import Published, member
 from core.window import Window, WindowKey, days_of, touched
@@ -163,6 +165,22 @@ class Campaign:
         }
         named = {kind.name: kind for kind in kinds}
         return {key for key in keys if self.parts(named[key.name], key.ordinal)}
+
+
+def changed_hours(rollup: Rollup, replaced: Rollup | None) -> set[int]:
+    """The UTC hours that a rollup changes: where totals differ or, if its zone or another fact does, all of both."""
+    told = set(rollup.hours)
+    if replaced is None:
+        return {hour for hour, _ in told}
+    before = set(replaced.hours)
+    same = _facts(rollup) == _facts(replaced)
+    return {hour for hour, _ in (told ^ before if same else told | before)}
+
+
+def _facts(rollup: Rollup) -> Rollup:
+    return msgspec.structs.replace(
+        rollup, revision=0, day_totals=None, hours=(), covered_ms=0, as_of_ms=0, link_revision=0
+    )
 
 
 def _newest_of(rollups: Iterable[Rollup], of_days: bool) -> int | None:

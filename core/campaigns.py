@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 
 from core import stored
 from core.aggregate import TableWrite
-from core.campaign import Campaign
+from core.campaign import Campaign, changed_hours
 from core.closing import Closing
 from core.emission import Emission, advance, current, emission, render
 from core.forecast import forecast
@@ -165,12 +165,7 @@ class Campaigns:
         self._mark_dirty(campaign, message, replaced, offset)
 
     def _mark_dirty(self, campaign: Campaign, rollup: Rollup, replaced: Rollup | None, offset: int) -> None:
-        hours = set(rollup.hours)
-        if replaced is not None:
-            told = (rollup.zone, rollup.basis, rollup.account_id)
-            same = told == (replaced.zone, replaced.basis, replaced.account_id)
-            hours = hours ^ set(replaced.hours) if same else hours | set(replaced.hours)
-        for key in touched(self.config.windows, rollup.day, {hour for hour, _ in hours}):
+        for key in touched(self.config.windows, rollup.day, changed_hours(rollup, replaced)):
             window = self._windows[key.name]
             day = last_day(window, key.ordinal)
             if day < self._floor:
@@ -216,6 +211,8 @@ class Campaigns:
         floor = self.mark.floor if again else max(self.mark.floor, self._settled_floor)
         if not again:
             self._settled_floor = self._floor
+        if self.position >= self._ahead:
+            self._forced.intersection_update(self._dirty)
         self.mark = Mark(
             position=self.position,
             settled=min(self._dirty.values(), default=self.position + 1) - 1,
@@ -225,7 +222,7 @@ class Campaigns:
             floor=floor,
         )
         writes.append(TableWrite(MARK_KEY, stored.pack_mark(self.mark)))
-        campaigns = {each.insight.campaign_id: self._held(each.insight.campaign_id) for each in emissions}
+        campaigns = {each.insight.campaign_id: self._shelf.open(each.insight.campaign_id) for each in emissions}
         hot = newest_windows(emissions, campaigns, self._windows, self._again_of)
         predictions = self._forecast(list(campaigns.values()))
         writes += self._take_deletes(floor)
@@ -233,9 +230,6 @@ class Campaigns:
         self.mark.published = self._sequence
         self._changed = bool(again)
         return Checkpoint(writes, emissions, predictions, hot)
-
-    def _held(self, campaign_id: str) -> Campaign:
-        return self._shelf.open(campaign_id)
 
     def _take_writes(self) -> list[TableWrite]:
         writes = [TableWrite(key, value) for key, value in self._rollups.items()]
@@ -270,13 +264,10 @@ class Campaigns:
     def _final_ms(self, campaign: Campaign, window: Window, index: int, parts: Iterable[Part]) -> int:
         return campaign.end_ms(window, index) + self.config.lateness_ms({part.rollup.platform for part in parts})
 
-    def _group(self, campaign: Campaign, key: WindowKey) -> Mapping[WindowKey, Published]:
-        return campaign.published.get(last_day(self._windows[key.name], key.ordinal), {})
-
     def _emit(self, due: Due, watermark: int, now_ms: int, *, preliminary: bool) -> Emission | None:
         """Publish a window if it is due; what is not stays dirty."""
         campaign_id, key = due
-        campaign, window = self._held(campaign_id), self._windows[key.name]
+        campaign, window = self._shelf.open(campaign_id), self._windows[key.name]
         day = last_day(window, key.ordinal)
         held = campaign.published.get(day, {}).get(key)
         parts = campaign.parts(window, key.ordinal)

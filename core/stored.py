@@ -35,6 +35,10 @@ parse_key: Final = msgspec.msgpack.Decoder(tuple[str, str, str, int]).decode
 """Kind, campaign id, platform campaign or window, and day or ordinal."""
 
 
+class Unreadable(RuntimeError):
+    """A stored value is broken. No ``ValueError``: the record in hand is not to blame, and must not be skipped."""
+
+
 class Mark(msgspec.Struct, array_like=True):
     """The last write of a checkpoint but for deletes. ``settled`` is the rollup offset up to which no window waits to
     be published; what ends before the day ``floor`` is deleted, or is after this mark.
@@ -97,10 +101,13 @@ def pack_rollup(position: int, payload: bytes) -> bytes:
 
 
 def unpack_rollup(value: bytes) -> Rollup:
-    """The rollup. Raises ``ValueError``."""
-    rollup = rollup_codec.decode(value[9:])
+    """The rollup. Raises ``Unreadable``."""
+    try:
+        rollup = rollup_codec.decode(value[9:])
+    except ValueError as error:
+        raise Unreadable(f"the campaigns table holds a rollup that cannot be read: {error}") from error
     if not isinstance(rollup, Rollup):
-        raise TypeError("a watermark is no rollup")
+        raise Unreadable("the campaigns table holds a watermark as a rollup")
     return rollup
 
 
@@ -119,8 +126,12 @@ def closes_ms(value: bytes) -> int | None:
 
 
 def unpack_windows(value: bytes) -> dict[WindowKey, Published]:
-    """What was published of some windows."""
-    return {WindowKey(name, ordinal): published for name, ordinal, published in _windows.decode(value[17:])}
+    """What was published of some windows. Raises ``Unreadable``."""
+    try:
+        group = _windows.decode(value[17:])
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise Unreadable(f"the campaigns table holds windows that cannot be read: {error}") from error
+    return {WindowKey(name, ordinal): published for name, ordinal, published in group}
 
 
 def pack_again(sequence: int, payload: bytes, *, changed: bool) -> bytes:
