@@ -21,6 +21,8 @@ from stream_app.settings import Settings
 
 INPUT_MAX_BYTES: Final = 1024 * 1024
 DERIVED_MAX_BYTES: Final = 4 * 1024 * 1024
+STATE_MAX_BYTES: Final = 32 * 1024 * 1024
+"""A block holds what its platform campaign reported of a day, and nothing of that can be left out."""
 COMPACTION_LAG_MS: Final = MILLISECONDS["h"]
 SETTLED_MS: Final = 30 * MILLISECONDS["d"]
 """How long what can change no more is kept where its newest record is kept at all."""
@@ -92,8 +94,11 @@ def plan(settings: Settings) -> tuple[Topic, ...]:
     count = settings.partitions
     input_bytes = max(INPUT_MAX_BYTES, 2 * settings.max_payload_bytes)
 
-    def routed(full_name: str, *, keep_days: int = 0, past_horizon: bool = False) -> Topic:
+    def routed(
+        full_name: str, *, keep_days: int = 0, past_horizon: bool = False, largest: int = DERIVED_MAX_BYTES
+    ) -> Topic:
         return Topic(
+            max_message_bytes=largest,
             name=full_name,
             partitions=count,
             compacted=not keep_days,
@@ -121,8 +126,8 @@ def plan(settings: Settings) -> tuple[Topic, ...]:
         ),
         routed(name(settings, names.ROUTED), keep_days=7),
         routed(name(settings, names.ROLLUPS), past_horizon=True),
-        routed(blocks_changelog(settings)),
-        routed(campaigns_changelog(settings)),
+        routed(blocks_changelog(settings), largest=STATE_MAX_BYTES),
+        routed(campaigns_changelog(settings), largest=STATE_MAX_BYTES),
         routed(name(settings, names.INSIGHTS), keep_days=30),
         routed(name(settings, names.INSIGHTS_LATEST), past_horizon=True),
         routed(name(settings, names.PREDICTIONS), keep_days=30),
