@@ -103,6 +103,7 @@ class RejectCode(StrEnum):
     IN_THE_FUTURE = "in_the_future"
     PLATFORM_ERROR = "platform_error"
     BAD_LINK = "bad_link"
+    BAD_CREATIVE = "bad_creative"
 
 
 Outcome = MetricEvent | Ignored | Rejection
