@@ -10,7 +10,7 @@ from typing import Final
 
 from core.insight import insight_id
 from core.normalizer import NormalizedMetrics, PlatformNormalizer, confidence, consistency_score
-from core.ratios import PlatformMetrics, ratios_of_metrics
+from core.ratios import PlatformMetrics
 from schemas.insight import CrossPlatformInsight, InsightTotals, MoneyTotals, PlatformBreakdown, Version
 from schemas.metrics import MICROS
 from schemas.platform import Platform
@@ -54,8 +54,7 @@ def aggregate(
         best_platform=str(ranked[0][1]) if ranked else None,
         coverage={str(platform): 1.0 for platform in scored},
         platform_breakdown={
-            str(platform): _breakdown(platform_data[platform], own, normalizer.profile.currency)
-            for platform, own in scored.items()
+            str(platform): _breakdown(platform_data[platform], own) for platform, own in scored.items()
         },
         benchmarks=normalizer.profile.version,
     )
@@ -66,15 +65,14 @@ def pooled_roas(metrics: Iterable[PlatformMetrics]) -> float | None:
     return _roas(_totals(metrics).money)[0]
 
 
-def _breakdown(metrics: PlatformMetrics, scored: NormalizedMetrics, currency: str) -> PlatformBreakdown:
+def _breakdown(metrics: PlatformMetrics, scored: NormalizedMetrics) -> PlatformBreakdown:
     totals = _totals([metrics])
-    ctr, cpc, cpm, engagement, _ = ratios_of_metrics(metrics, metrics.currency)
     return PlatformBreakdown(
         totals=totals,
-        ctr=None if isinstance(ctr, str) else ctr,
-        cpc=None if isinstance(cpc, str) else cpc,
-        cpm=None if isinstance(cpm, str) else cpm,
-        engagement_rate=None if isinstance(engagement, str) else engagement,
+        ctr=_per(metrics.clicks, metrics.impressions, metrics.ctr),
+        cpc=_per(metrics.spend, metrics.clicks, metrics.cpc),
+        cpm=_per(None if metrics.spend is None else 1000 * metrics.spend, metrics.impressions, metrics.cpm),
+        engagement_rate=_per(metrics.engagements, metrics.impressions, metrics.engagement_rate),
         roas=_roas(totals.money)[0],
         normalized_ctr=scored.normalized_ctr,
         normalized_cpc=scored.normalized_cpc,
@@ -125,8 +123,11 @@ def _sum(left: int | None, right: int | None) -> int | None:
     return right if left is None else left if right is None else left + right
 
 
-def _per(numerator: int | None, denominator: int | None) -> float | None:
-    return None if numerator is None or not denominator else numerator / denominator
+def _per(numerator: float | None, denominator: int | None, stated: float | None = None) -> float | None:
+    """The ratio of two counts, ``None`` where it is undefined; what was stated where one of them is unknown."""
+    if numerator is None or denominator is None:
+        return stated
+    return numerator / denominator if denominator else None
 
 
 def _roas(money: list[MoneyTotals]) -> tuple[float | None, str | None]:

@@ -110,7 +110,7 @@ def estimate(
 
     >>> fitted = CtrBorrowing(base_rate=(0.01, 0.02), shared=0.2, creative=0.0, own=0.05, campaigns=100)
     >>> estimate(fitted, [[300, 0]], [[15_000, 0]]).rate.round(4).tolist()
-    [[0.0196, 0.0355]]
+    [[0.0197, 0.0356]]
     """
     clicked, seen = _counts(clicks, impressions)
     base = np.array(fitted.base_rate)

@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 from scipy.special import gammaincinv
 
-from core.intervals import LOWER_TAIL, UPPER_TAIL, interval
+from core.intervals import LOWER_TAIL, UPPER_TAIL, Floats, interval
 from core.learning import creative_formula, creative_score
 from core.learning.campaign_data import CampaignData, CampaignLike, CreativeSignals, platform_data_of
 from core.learning.creative_formula import CreativeFormula
@@ -189,6 +189,10 @@ class CreativeDNA:
             self.predict(creative_id, account_id, data),
             {factor: effects.effect(factor, label) for factor, label in labels.items() if label},
         )
+
+    def base(self, measure: str) -> Floats:
+        """What a measure is on each of ``PLATFORMS`` before any effect, [P]; 0 where there is no history."""
+        return self._effects[measure].base
 
     def calibration(self, measure: str) -> tuple[float, float]:
         """Actual over predicted on campaigns left out, and the factor on the variance; both are already applied."""

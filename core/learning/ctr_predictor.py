@@ -264,7 +264,8 @@ class CTRPredictor:
         except ValueError as error:
             return ctr_training.Verdict(False, f"the trees could not be judged: {error}", ctr_training.UNJUDGED)
         held = ctr_training.chosen(train, inner.test)
-        return ctr_training.judge(fitted, held, training_rows(held, self.normalizer))
+        known = ctr_training.chosen(train, inner.train)
+        return ctr_training.judge(fitted, held, training_rows(held, self.normalizer), known)
 
     def _prediction(
         self,

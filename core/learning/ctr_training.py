@@ -28,6 +28,7 @@ CALIBRATED: Final = 0.05
 # One-sided 5 %: a gain of less may be luck, and the default asks for no trust.
 SURE: Final = 1.645
 TREES: Final = 60
+PRIOR_ROWS: Final = 20.0
 UNJUDGED: Final = 0.1
 """The residual relative variance of trees that nothing has judged."""
 PARAMETERS: Final[dict[str, Any]] = {
@@ -102,12 +103,15 @@ def fit_trees(rows: TrainingRows, start: Floats, borrowing: CtrBorrowing, random
     return xgboost.train({**PARAMETERS, "seed": random_state}, data, num_boost_round=trees)
 
 
-def residual_variance(rows: TrainingRows, rate: Floats) -> float:
-    """The relative variance of the labels' true rates around predicted ones, by moments: squares less the noise."""
+def residual_variance(rows: TrainingRows, rate: Floats, prior: float) -> float:
+    """The relative variance of the labels' true rates around predicted ones, by moments: squares less the noise.
+
+    ``prior``: the default's own, which counts for ``PRIOR_ROWS`` well-measured rows.
+    """
     noise = (1 - rate) / (rate * rows.impressions)
-    trust = 1 / (noise + 0.1) ** 2
+    trust = (prior / (noise + prior)) ** 2
     strayed = (rows.ctr / rate - 1) ** 2 - noise
-    return max(1e-4, float((trust * strayed).sum() / trust.sum()))
+    return max(1e-4, float(((trust * strayed).sum() + PRIOR_ROWS * prior) / (trust.sum() + PRIOR_ROWS)))
 
 
 def label_interval(rate: Floats, residual: float, impressions: Floats) -> tuple[Floats, Floats]:
@@ -122,7 +126,7 @@ def fit_both(campaigns: Sequence[CampaignData], normalizer: PlatformNormalizer, 
     rows = training_rows(campaigns, normalizer)
     if not rows.clicks.size:
         raise ValueError("no campaign ran on two platforms: there is nothing to learn across platforms")
-    start = borrowed_rates(borrowing, campaigns, rows, campaigns)[0]
+    start = borrowed_rates(borrowing, campaigns, rows, campaigns).rate
     return Fitted(borrowing, fit_trees(rows, start, borrowing, random_state))
 
 
@@ -134,15 +138,18 @@ class Verdict(msgspec.Struct, frozen=True):
     residual: float
 
 
-def judge(fitted: Fitted, campaigns: Sequence[CampaignData], rows: TrainingRows) -> Verdict:
+def judge(
+    fitted: Fitted, campaigns: Sequence[CampaignData], rows: TrainingRows, history: Sequence[CampaignData]
+) -> Verdict:
     """A verdict from rows of campaigns that the trees have not seen: on their own rows they would look too sure."""
     if not rows.clicks.sum():
         return Verdict(False, "there were no clicks to judge the trees on", UNJUDGED)
-    start = borrowed_rates(fitted.borrowing, campaigns, rows)[0]
+    borrowed = borrowed_rates(fitted.borrowing, campaigns, rows, history)
+    start = borrowed.rate
     rate = margins(fitted.booster, rows.features, start)
     own, default = (log_loss(rows.clicks, rows.impressions, each) for each in (rate, start))
     ratio = float((rate * rows.impressions).sum() / rows.clicks.sum())
-    residual = residual_variance(rows, rate)
+    residual = residual_variance(rows, rate, float((borrowed.variance / start**2).mean()))
     told = f"log-loss {own:.5f} against the default's {default:.5f}, predicted/actual {ratio:.3f}"
     if own >= default:
         return Verdict(False, f"the trees do not beat the default: {told}", residual)
@@ -179,7 +186,7 @@ def metrics_of_rows(
     expected = (table.impressions * base).sum(axis=1)[rows.campaign] - rows.impressions * mean
     clicks = table.clicks.sum(axis=1)[rows.campaign] - rows.clicks
     others = np.clip(mean * np.divide(clicks, expected, out=np.ones_like(mean), where=expected > 0), 1e-6, 0.999)
-    start, low, high = borrowed_rates(fitted.borrowing, campaigns, rows, history)
+    start, low, high, _ = borrowed_rates(fitted.borrowing, campaigns, rows, history)
     rate = margins(fitted.booster, rows.features, start)
 
     def scored(predicted: Floats, bounds: tuple[Floats, Floats] | None = None) -> RowScores:

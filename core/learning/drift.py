@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from core.intervals import Floats
 from schemas.platform import Platform
@@ -66,7 +66,7 @@ def change_points(daily: Mapping[Platform, tuple[ArrayLike, ArrayLike]], level: 
     for at, platform in enumerate(counts):
         others = np.delete(np.arange(len(counts)), at)
         own = (clicks[at], seen[at], clicks[others].sum(axis=0), seen[others].sum(axis=0))
-        found += _split(platform, own, 0, len(seen[at]), level / len(counts))
+        found += _measured(_split(platform, own, 0, len(seen[at]), level / len(counts)), own)
     return found
 
 
@@ -132,15 +132,11 @@ def _split(
 
 def _change(platform: Platform, counts: tuple[Floats, ...], first: int, level: float) -> ChangePoint | None:
     """The likeliest change of a segment, where it is too large for chance."""
-    own, seen, others, shown = counts
-    told = (seen > 0) & (shown > 0) & (own + others > 0)
-    if told.sum() < 2 * LEAST_DAYS or not own[told].sum() or not others[told].sum():
+    clicks, total, odds, days = _told(counts)
+    if len(days) < 2 * LEAST_DAYS or not clicks.sum() or not (total - clicks).sum():
         return None
-    days = np.flatnonzero(told)
-    clicks, total, odds = own[told], (own + others)[told], np.log(seen[told] / shown[told])
     strayed, variance = _deviations(clicks, total, odds, _log_ratio(clicks, total, odds))
-    standard = strayed / np.sqrt(variance)
-    dispersion = max(1.0, float((np.diff(standard) ** 2).mean()) / 2)
+    dispersion = _dispersion(strayed / np.sqrt(variance))
     told_so_far, whole = np.cumsum(variance), variance.sum()
     at = np.arange(LEAST_DAYS - 1, len(days) - LEAST_DAYS)
     spread = told_so_far[at] * (1 - told_so_far[at] / whole) * dispersion
@@ -149,20 +145,45 @@ def _change(platform: Platform, counts: tuple[Floats, ...], first: int, level: f
     p_value = min(1.0, 2 * _NORMAL.cdf(-abs(float(values[best]))) * len(at))
     if p_value >= level:
         return None
-    cut = int(at[best]) + 1
-    parts = [slice(0, cut), slice(cut, None)]
-    before, after = (_log_ratio(clicks[part], total[part], odds[part]) for part in parts)
-    deviation = float(np.sqrt(dispersion * sum(1 / variance[part].sum() for part in parts)))
     return ChangePoint(
         platform=platform,
-        day=first + int(days[cut]),
-        ratio=float(np.exp(after - before)),
-        low=float(np.exp(after - before - NINETY * deviation)),
-        high=float(np.exp(after - before + NINETY * deviation)),
+        day=first + int(days[int(at[best]) + 1]),
+        ratio=1.0,
+        low=1.0,
+        high=1.0,
         statistic=STATISTIC,
         value=float(values[best]),
         p_value=p_value,
     )
+
+
+def _measured(changes: list[ChangePoint], counts: tuple[Floats, ...]) -> list[ChangePoint]:
+    """The changes with their ratios, each between the stretches that end and begin with it."""
+    cuts = [0, *(change.day for change in changes), len(counts[0])]
+    found = []
+    for change, first, end in zip(changes, cuts, cuts[2:], strict=False):
+        ratios, variance = [], 0.0
+        for part in (slice(first, change.day), slice(change.day, end)):
+            clicks, total, odds = _told(tuple(series[part] for series in counts))[:3]
+            ratios.append(_log_ratio(clicks, total, odds))
+            strayed, own = _deviations(clicks, total, odds, ratios[-1])
+            variance += _dispersion(strayed / np.sqrt(own)) / own.sum()
+        ratio, reach = ratios[1] - ratios[0], NINETY * variance**0.5
+        low, high = np.exp(ratio - reach), np.exp(ratio + reach)
+        found.append(msgspec.structs.replace(change, ratio=float(np.exp(ratio)), low=float(low), high=float(high)))
+    return found
+
+
+def _told(counts: tuple[Floats, ...]) -> tuple[Floats, Floats, Floats, NDArray[np.int64]]:
+    """Own clicks, all clicks and the log of the impressions' ratio, on the days that tell anything; and those days."""
+    own, seen, others, shown = counts
+    days = np.flatnonzero((seen > 0) & (shown > 0) & (own + others > 0))
+    return own[days], (own + others)[days], np.log(seen[days] / shown[days]), days
+
+
+def _dispersion(standard: Floats) -> float:
+    """How much more than binomial the days vary, from successive differences."""
+    return max(1.0, float((np.diff(standard) ** 2).mean()) / 2) if len(standard) > 1 else 1.0
 
 
 def _deviations(clicks: Floats, total: Floats, odds: Floats, ratio: float) -> tuple[Floats, Floats]:

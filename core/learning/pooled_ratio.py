@@ -18,6 +18,7 @@ from scipy.special import stdtrit
 from core.intervals import UPPER_TAIL, Floats
 
 PRIOR_CAMPAIGNS: Final = 4.0
+HELD_WITHIN: Final = 3.0
 # Before anything is known, groups may differ by this share of the common ratio.
 LEAST_BETWEEN: Final = 0.2
 LEAST_RELATIVE_VARIANCE: Final = 0.01
@@ -38,15 +39,19 @@ class PooledRatio(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def common_ratio(numerators: ArrayLike, denominators: ArrayLike) -> float:
-    """The median of the campaigns' ratios, each weighted by its denominator: few outliers do not move it.
+    """The pooled ratio with each campaign's own held within three robust standard deviations of the median: few
+    outliers move it little (Huber, Robust Statistics, 1981; the deviation is 1.4826 times the median absolute one).
 
-    >>> common_ratio([2.0, 3.0, 400.0], [1.0, 1.0, 1.0])
-    3.0
+    >>> round(common_ratio([2.0, 3.0, 3.0, 4.0, 400.0], [1.0] * 5), 2)
+    3.89
     """
     tops, bottoms = np.asarray(numerators, dtype=np.float64), np.asarray(denominators, dtype=np.float64)
-    order = np.argsort(tops / bottoms, kind="stable")
+    ratios = tops / bottoms
+    order = np.argsort(ratios, kind="stable")
     reached = np.cumsum(bottoms[order])
-    return float((tops / bottoms)[order][np.searchsorted(reached, reached[-1] / 2)])
+    median = ratios[order][np.searchsorted(reached, reached[-1] / 2)]
+    reach = HELD_WITHIN * 1.4826 * np.median(np.abs(ratios - median))
+    return float(np.average(np.clip(ratios, median - reach, median + reach), weights=bottoms))
 
 
 def pooled_ratios(
@@ -70,7 +75,7 @@ def pooled_ratios(
     if not tops.size:
         return {}
     centre = common_ratio(tops, bottoms) if towards is None else towards.value
-    scale = max(centre, 1e-9)
+    scale = max(centre or float(tops.sum() / bottoms.sum()), 1e-9)
     relative = float(np.median((tops / bottoms / scale - 1) ** 2)) / MEDIAN_OF_CHI_SQUARE
     names = sorted(set(groups))
     place = {name: at for at, name in enumerate(names)}
@@ -84,13 +89,17 @@ def pooled_ratios(
     own = summed((tops - centre * bottoms) ** 2) / whole**2
     prior = max(relative, LEAST_RELATIVE_VARIANCE) * scale**2 * summed(bottoms**2) / whole**2
     variance = (PRIOR_CAMPAIGNS * prior + count * own) / (PRIOR_CAMPAIGNS + count)
-    between = max(_between(observed, variance, count >= min_support), (LEAST_BETWEEN * scale) ** 2)
+    # How far groups differ is judged by how far campaigns stray within them; a single campaign shows none of that.
+    within = summed((tops - observed[codes] * bottoms) ** 2) / whole**2 * count / np.maximum(count - 1, 1)
+    told = (PRIOR_CAMPAIGNS * prior + count * within) / (PRIOR_CAMPAIGNS + count)
+    between = max(_between(observed, told, count >= max(min_support, 2)), (LEAST_BETWEEN * scale) ** 2)
+    unsure_centre = between / len(names)
     if towards is not None:
         variance_of_centre = ((towards.high - towards.low) / 2 / stdtrit(PRIOR_CAMPAIGNS, UPPER_TAIL)) ** 2
-        between += variance_of_centre
+        between, unsure_centre = between + variance_of_centre, variance_of_centre
     trust = between / (between + variance)
-    value = centre + trust * (observed - centre)
-    reach = stdtrit(PRIOR_CAMPAIGNS + count, UPPER_TAIL) * np.sqrt(trust * variance)
+    value = np.maximum(0.0, centre + trust * (observed - centre))
+    reach = stdtrit(PRIOR_CAMPAIGNS + count, UPPER_TAIL) * np.sqrt(trust * variance + (1 - trust) ** 2 * unsure_centre)
     return {
         name: PooledRatio(
             value=float(value[at]),

@@ -3,7 +3,8 @@
 Observation i, x_i of v_i units on platform p, deviates by ``y_i = x_i / (base[p] v_i) - 1``, a sum of one random effect
 a factor (its label's), one of its own, and noise. The variances are fitted by regressing products of deviations on
 shared labels (Haseman and Elston, Behavior Genetics 2, 1972; non-negative least squares); effects and predictions are
-best linear unbiased predictors (Henderson, Biometrics 31, 1975), so that a label with little support stays near zero.
+best linear unbiased predictors (Henderson, Biometrics 31, 1975) of deviations held within three of their standard
+deviations, so that a label with little support stays near zero.
 
 Predictions are calibrated on campaigns left out: a factor on the ratio (actual over predicted) and one on the variance
 (mean squared standardized error, where above 1). Costs grow with the cube of the number of observations.
@@ -21,10 +22,12 @@ from core.intervals import Floats
 
 # What is assumed of each factor before there are data, and the pairs of well-measured observations that it is worth.
 PRIOR_VARIANCE: Final = 0.01
-PRIOR_LABELS: Final = 2.0
+PRIOR_LABELS: Final = 4.0
+PRIOR_SHARE: Final = 0.1
 PRIOR_OWN: Final = 0.05
 PRIOR_PAIRS: Final = 5.0
 
+HELD_WITHIN: Final = 3.0
 LEAST_VARIANCE: Final = 1e-6
 LEAST_RELATIVE: Final = 0.05
 MOST_OBSERVATIONS: Final = 4_000
@@ -86,7 +89,7 @@ class RelativeEffects:
         at = self.factors.index(factor)
         joint = self._shared(at, label)
         known = self._alpha if not without else self._alpha_without(without)
-        variance = self.variances[factor] - joint @ self._inverse @ joint
+        variance = float(self.variances[factor] - joint @ self._inverse @ joint)
         return Effect(float(joint @ known), float(np.sqrt(max(variance, 0.0) * self.inflation)))
 
     def predict(
@@ -129,13 +132,14 @@ class RelativeEffects:
             self.base = np.maximum(base, 1e-12)
             noise = self._noise(data.platform) / data.volume
             trust = 1 / (noise + variances.sum() + own)
-            deviation = self._deviation()
+            deviation = _held(self._deviation(), trust)
             swung = np.bincount(data.platform, trust * deviation, platforms)
             base = base * (1 + swung / np.maximum(np.bincount(data.platform, trust, platforms), 1e-12))
             self.base = np.maximum(base, 1e-12)
-            deviation = self._deviation()
+            deviation = _held(self._deviation(), trust)
             variances = _variances(self._levels, trust, deviation)
             own = self._rest(trust, deviation, variances.sum(), noise)
+        variances = _shrunk(self._levels, variances, own)
         self.variances = dict(zip(self.factors, variances.tolist(), strict=True))
         self.own = own
 
@@ -173,13 +177,12 @@ class RelativeEffects:
         for factor, levels in zip(self.factors, self._levels, strict=True):
             cover += self.variances[factor] * (levels[:, None] == levels[None, :])
         self.ratio = self.inflation = 1.0
-        self._residual = self._deviation()
+        whole = sum(self.variances.values()) + self.own + self._noise(data.platform) / data.volume
+        self._residual = _held(self._deviation(), 1 / whole)
         if not self.observations:
             self._inverse, self._alpha = cover, self._residual
             return
-        cover[np.diag_indices_from(cover)] = (
-            sum(self.variances.values()) + self.own + self._noise(data.platform) / data.volume
-        )
+        cover[np.diag_indices_from(cover)] = whole
         self._inverse = cho_solve(cho_factor(cover), np.eye(self.observations))
         self._alpha = self._inverse @ self._residual
         self._calibrate()
@@ -226,13 +229,20 @@ class RelativeEffects:
         return shared
 
 
+def _held(deviation: Floats, trust: Floats) -> Floats:
+    """Deviations within three of their standard deviations (Huber 1981): one lucky result makes no pattern."""
+    reach = HELD_WITHIN / np.sqrt(trust)
+    held: Floats = np.clip(deviation, -reach, reach)
+    return held
+
+
 def _numbered(labels: Sequence[str], places: dict[str, int]) -> NDArray[np.int64]:
     """A number a label, each unknown one on its own; ``places`` takes the numbers of the known ones."""
     return np.array([places.setdefault(label, at) if label else at for at, label in enumerate(labels)], dtype=np.int64)
 
 
 def _variances(levels: Sequence[NDArray[np.int64]], trust: Floats, deviation: Floats) -> Floats:
-    """The factors' variances: least squares of the pairs' products on which labels they share, shrunk."""
+    """The factors' variances: least squares of the pairs' products on which labels they share."""
     from scipy.optimize import nnls
 
     count = len(levels)
@@ -249,9 +259,16 @@ def _variances(levels: Sequence[NDArray[np.int64]], trust: Floats, deviation: Fl
     values, vectors = np.linalg.eigh(normal)
     root = np.sqrt(np.maximum(values, 1e-12))
     found: Floats = nnls((vectors * root).T, (vectors.T @ towards) / root)[0]
-    # Few labels say little of how much labels differ, even where each has much support.
+    return found
+
+
+def _shrunk(levels: Sequence[NDArray[np.int64]], found: Floats, own: float) -> Floats:
+    """Few labels say little of how much labels differ, even where each has much support: a factor's variance is
+    shrunk to a share of the whole.
+    """
     freedom = np.array([len(np.unique(level)) - 1 for level in levels])
-    shrunk: Floats = (freedom * found + PRIOR_LABELS * PRIOR_VARIANCE) / (freedom + PRIOR_LABELS)
+    prior = PRIOR_SHARE * (found.sum() + own)
+    shrunk: Floats = (freedom * found + PRIOR_LABELS * prior) / (freedom + PRIOR_LABELS)
     return shrunk
 
 

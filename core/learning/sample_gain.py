@@ -101,7 +101,7 @@ def _rates(
         mean,
         one,
         margins(everything, judged.features, mean),
-        borrowed_rates(fitted, test, judged, train)[0],
+        borrowed_rates(fitted, test, judged, train).rate,
     )
     return dict(zip(PREDICTORS, rates, strict=True)), counts
 

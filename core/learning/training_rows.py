@@ -6,7 +6,7 @@ and, at prediction time, those of the same platform.
 """
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 import numpy as np
@@ -115,22 +115,30 @@ def has_data(features: UnifiedFeatures) -> bool:
     return bool(features.has_meta_data or features.has_tiktok_data or features.has_google_data)
 
 
+class BorrowedRates(NamedTuple):
+    """[n] each: the rate that other platforms and the creative tell, the 90 % interval of the label, and the variance
+    of the true rate.
+    """
+
+    rate: Floats
+    low: Floats
+    high: Floats
+    variance: Floats
+
+
 def borrowed_rates(
     fitted: CtrBorrowing,
     campaigns: Sequence[CampaignData],
     rows: TrainingRows,
     history: Sequence[CampaignData] = (),
-) -> tuple[Floats, Floats, Floats]:
-    """For each row the rate that the other platforms and the creative tell, and the 90 % interval of its label.
-
-    ``history``: other campaigns, of which the creatives' results may be used.
-    """
+) -> BorrowedRates:
+    """What is borrowed for each row. ``history``: campaigns of which the creatives' results may be used."""
     table = count_table(campaigns, rows.platforms)
     trials = np.maximum(table.impressions, 1.0)
     evidence = evidence_of(fitted, campaigns, history, rows.platforms)
     found = estimate(fitted, table.clicks, table.impressions, evidence, own_counts=False, trials=trials)
     at = (rows.campaign, rows.platform)
-    return found.rate[at], found.low[at], found.high[at]
+    return BorrowedRates(found.rate[at], found.low[at], found.high[at], found.variance[at])
 
 
 def evidence_of(
@@ -139,21 +147,26 @@ def evidence_of(
     history: Sequence[CampaignData],
     platforms: tuple[Platform, ...],
 ) -> CreativeEvidence | None:
-    """What the campaigns' creatives did in the history, campaigns of the same id left out; ``None`` if nothing."""
+    """What the campaigns' creatives did in the history, each campaign's own results left out; ``None`` if nothing."""
     shown = {campaign.creative_id for campaign in campaigns} - {""}
     past = [campaign for campaign in history if campaign.creative_id in shown]
     if not past:
         return None
-    ids = {campaign.campaign_id for campaign in campaigns}
-    # A campaign's own results must not speak for its creative: it may be judged on those very counts.
-    others = [campaign for campaign in past if campaign.campaign_id not in ids]
-    table = count_table(others, platforms)
+    table = count_table(past, platforms)
     expected = (table.impressions * np.array(fitted.base_rate)).sum(axis=1)
-    clicks = table.clicks.sum(axis=1)
-    sums: dict[str, list[float]] = {}
-    for campaign, *counts in zip(others, clicks, expected, expected > 0, strict=True):
-        so_far = sums.setdefault(campaign.creative_id, [0.0, 0.0, 0.0])
-        for at, count in enumerate(counts):
-            so_far[at] += float(count)
-    found = np.array([sums.get(campaign.creative_id, (0.0, 0.0, 0.0)) for campaign in campaigns]).reshape(-1, 3)
+    counts = np.column_stack((table.clicks.sum(axis=1), expected, expected > 0))
+    sums: dict[str, Floats] = {}
+    own: dict[tuple[str, str], Floats] = {}
+    for campaign, row in zip(past, counts, strict=True):
+        sums[campaign.creative_id] = sums.get(campaign.creative_id, np.zeros(3)) + row
+        own[campaign.campaign_id, campaign.creative_id] = row
+    # A campaign's own results must not speak for its creative: it may be judged on those very counts.
+    found = np.array(
+        [
+            sums.get(campaign.creative_id, np.zeros(3))
+            - own.get((campaign.campaign_id, campaign.creative_id), np.zeros(3))
+            for campaign in campaigns
+        ]
+    )
+    found[found[:, 2] < 0.5] = 0.0
     return CreativeEvidence(found[:, 0], found[:, 1], found[:, 2])
