@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import core.learning.campaign_data
@@ -99,6 +99,7 @@ def test_the_names_and_their_order_are_the_contract() -> None:
     assert LEARNER.get_unified_features("c", {}).to_array().shape == (19,)
 
 
+@settings(max_examples=60)
 @given(campaigns)
 def test_the_insight_is_the_streams(data: dict[Platform, PlatformMetrics]) -> None:
     mine, theirs = LEARNER.aggregate_platform_data("c", data), streamed(data)

@@ -120,4 +120,7 @@ def _between(observed: Floats, variance: Floats, counted: np.ndarray) -> float:
     weights, values = 1 / variance[counted], observed[counted]
     mean = (weights * values).sum() / weights.sum()
     excess = (weights * (values - mean) ** 2).sum() - (counted.sum() - 1)
-    return max(0.0, float(excess / (weights.sum() - (weights**2).sum() / weights.sum())))
+    total = float(weights.sum())
+    told = total - float((weights**2).sum()) / total
+    # Where one group is all that is known, how far groups differ is not.
+    return max(0.0, float(excess) / told) if told > 1e-9 * total else 0.0
