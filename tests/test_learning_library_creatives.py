@@ -10,6 +10,7 @@ import pytest
 import core.learning.creative_dna
 from core import CampaignData, Creative, CreativeDNA, Platform, PlatformMetrics
 from core.learning.creative_dna import ATTRIBUTES, PLATFORMS, attributes_of
+from core.learning.creative_formula import CreativeFormula
 from core.learning.relative_effects import MOST_OBSERVATIONS, Observations, RelativeEffects
 from examples.simulated import PLANTED, Simulated, simulate
 
@@ -203,6 +204,7 @@ def test_the_formula_has_the_patterns_that_are_sure(dna: CreativeDNA, world: Sim
     assert found.formula_type == "cross_platform"
     assert {pattern.label for pattern in found.patterns} >= {"question", "statement"}
     assert any(told.startswith("use hook question: CTR +") for told in found.recommendations)
+    assert msgspec.json.decode(msgspec.json.encode(found), type=CreativeFormula) == found
     assert any(told.startswith("avoid hook statement: CTR -") for told in found.recommendations)
 
 

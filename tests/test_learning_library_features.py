@@ -221,6 +221,9 @@ def test_a_campaign_comes_once_and_signals_lie_in_their_range() -> None:
         campaigns_of([("c", {}), CampaignData(campaign_id="c", platforms={})])
     with pytest.raises(ValueError, match="hook_strength"):
         CreativeSignals(hook_strength=1.5)
+    with pytest.raises(ValueError, match="no field 'hook'"):
+        LEARNER.get_unified_features("c", {}, {"hook": 0.5})
+    assert LEARNER.get_unified_features("c", {}, {"hook_strength": 0.5}).hook_strength == 0.5
     assert get_cross_platform_learner() is get_cross_platform_learner()
 
 

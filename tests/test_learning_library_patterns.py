@@ -13,6 +13,7 @@ import core.learning.patterns
 import core.learning.pooled_ratio
 from core import CampaignData, CrossPlatformLearner, Platform, PlatformMetrics, recommend_platforms
 from core.learning.creative_formula import build, campaigns_by_id
+from core.learning.patterns import CrossPlatformPatterns
 from core.learning.pooled_ratio import common_ratio, pooled_ratios
 from core.normalizer import PlatformNormalizer
 from examples.simulated import BASKET, CONVERSION, CPC, simulate
@@ -113,6 +114,11 @@ def test_the_counts_by_hand() -> None:
         Platform.TIKTOK: (1, 1),
     }
     assert stats[Platform.META].win_rate == 0.5
+
+
+def test_patterns_survive_json() -> None:
+    found = LEARNER.extract_cross_platform_patterns(honest())
+    assert msgspec.json.decode(msgspec.json.encode(found), type=CrossPlatformPatterns) == found
 
 
 def test_of_nothing_there_are_no_patterns() -> None:

@@ -3,8 +3,8 @@
 from core.learning.benchmarks import BenchmarkLearner
 from core.learning.borrowing import CtrBorrowing
 from core.learning.campaign_data import CampaignData, CreativeSignals
-from core.learning.creative_dna import AttributePattern, CreativeDNA
-from core.learning.creative_formula import CreativeFormula
+from core.learning.creative_dna import CreativeDNA
+from core.learning.creative_formula import AttributePattern, CreativeFormula
 from core.learning.creative_score import CreativeScore, Estimate
 from core.learning.ctr_artefact import ModelRefused
 from core.learning.ctr_predictor import CrossPlatformPrediction, CTRPredictor, NotTrained, TrainingReport

@@ -29,6 +29,20 @@ class CreativeSignals(msgspec.Struct, frozen=True, kw_only=True):
                 raise ValueError(f"{name} lies between 0 and 1, not at {value}")
 
 
+def signals_of(signals: CreativeSignals | Mapping[str, float | None] | None) -> CreativeSignals | None:
+    """Signals from themselves or a mapping of their fields. Raises ``ValueError`` for a field that does not exist.
+
+    >>> signals_of({"hook_strength": 0.8}).hook_strength
+    0.8
+    """
+    if signals is None or isinstance(signals, CreativeSignals):
+        return signals
+    unknown = set(signals) - set(CreativeSignals.__struct_fields__)
+    if unknown:
+        raise ValueError(f"creative signals have no field {min(map(str, unknown))!r}")
+    return CreativeSignals(**signals)
+
+
 class CampaignData(msgspec.Struct, frozen=True, kw_only=True):
     """One campaign over all of its platforms.
 

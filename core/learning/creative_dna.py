@@ -9,14 +9,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import NormalDist
 from typing import Any, Final
 
-import msgspec
 import numpy as np
 from scipy.special import gammaincinv
 
 from core.intervals import LOWER_TAIL, UPPER_TAIL, Floats, interval
 from core.learning import creative_formula, creative_score
 from core.learning.campaign_data import CampaignData, CampaignLike, CreativeSignals, platform_data_of
-from core.learning.creative_formula import CreativeFormula
+from core.learning.creative_formula import AttributePattern, CreativeFormula
 from core.learning.creative_score import CreativeScore, Estimate
 from core.learning.relative_effects import Labels, Observations, RelativeEffects
 from core.normalizer import PlatformNormalizer
@@ -33,26 +32,6 @@ LENGTHS: Final = ((0.0, "still"), (10.0, "up_to_10s"), (20.0, "up_to_20s"), (40.
 LONGER: Final = "over_40s"
 NINETY: Final = 1.6449
 THIS_CAMPAIGN: Final = "\0this"
-
-
-class AttributePattern(msgspec.Struct, frozen=True, kw_only=True):
-    """What an attribute's label does to a ratio: a relative effect (0.1: 10 % more), shrunk, with its 90 % interval.
-
-    ``campaigns`` and ``creatives`` are the support behind it. ``sure`` says that the interval leaves out zero.
-    """
-
-    attribute: str
-    label: str
-    effect: float
-    low: float
-    high: float
-    campaigns: int
-    creatives: int
-
-    @property
-    def sure(self) -> bool:
-        """Whether the direction is known."""
-        return self.low > 0 or self.high < 0
 
 
 class CreativeDNA:

@@ -5,7 +5,7 @@ out chance; with too few winners the formula says so and recommends nothing but 
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import msgspec
 
@@ -15,10 +15,27 @@ from core.normalizer import PlatformNormalizer
 from core.ratios import PlatformMetrics
 from schemas.platform import Platform
 
-if TYPE_CHECKING:
-    from core.learning.creative_dna import AttributePattern
-
 MIN_SAMPLES: Final = 5
+
+
+class AttributePattern(msgspec.Struct, frozen=True, kw_only=True):
+    """What an attribute's label does to a ratio: a relative effect (0.1: 10 % more), shrunk, with its 90 % interval.
+
+    ``campaigns`` and ``creatives`` are the support behind it. ``sure`` says that the interval leaves out zero.
+    """
+
+    attribute: str
+    label: str
+    effect: float
+    low: float
+    high: float
+    campaigns: int
+    creatives: int
+
+    @property
+    def sure(self) -> bool:
+        """Whether the direction is known."""
+        return self.low > 0 or self.high < 0
 
 
 class PerformanceBenchmarks(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,7 +59,7 @@ class CreativeFormula(msgspec.Struct, frozen=True, kw_only=True):
     performance_benchmarks: PerformanceBenchmarks
     platform_stats: dict[Platform, PlatformStats]
     best_platform_combo: PlatformCombo | None
-    patterns: list["AttributePattern"]
+    patterns: list[AttributePattern]
     recommendations: list[str]
     min_roas: float
     min_samples: int
@@ -52,7 +69,7 @@ def build(
     account_id: str,
     platform_campaigns: Mapping[Any, Any] | Iterable[CampaignLike],
     normalizer: PlatformNormalizer,
-    patterns: Sequence["AttributePattern"],
+    patterns: Sequence[AttributePattern],
     min_roas: float,
     min_samples: int,
 ) -> CreativeFormula:
@@ -105,7 +122,7 @@ def campaigns_by_id(given: Mapping[Any, Any] | Iterable[CampaignLike]) -> list[C
 
 
 def _recommended(
-    sure: Sequence["AttributePattern"], combos: Sequence[PlatformCombo], winners: int, min_samples: int
+    sure: Sequence[AttributePattern], combos: Sequence[PlatformCombo], winners: int, min_samples: int
 ) -> list[str]:
     if winners < min_samples:
         return [f"not enough evidence: {winners} winning campaigns of the {min_samples} that a formula takes"]

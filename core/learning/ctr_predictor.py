@@ -19,7 +19,14 @@ from core.intervals import Floats, interval
 from core.learning import ctr_artefact, ctr_training
 from core.learning.aggregation import aggregate
 from core.learning.borrowing import LEAST_VARIANCE, estimate
-from core.learning.campaign_data import CampaignData, CampaignLike, CreativeSignals, campaigns_of, platform_data_of
+from core.learning.campaign_data import (
+    CampaignData,
+    CampaignLike,
+    CreativeSignals,
+    campaigns_of,
+    platform_data_of,
+    signals_of,
+)
 from core.learning.ctr_artefact import CtrArtefact, margins
 from core.learning.features import FEATURE_NAMES, Features, UnifiedFeatures, feature_matrix, unified_features
 from core.learning.row_scores import RowScores
@@ -185,7 +192,7 @@ class CTRPredictor:
         self,
         campaign_id: str,
         platform_data: Mapping[Any, Any] | Iterable[PlatformMetrics],
-        creative_dna: CreativeSignals | None = None,
+        creative_dna: CreativeSignals | Mapping[str, float | None] | None = None,
         use_cache: bool = True,
         *,
         creative_id: str = "",
@@ -198,7 +205,7 @@ class CTRPredictor:
             campaign_id=campaign_id,
             platforms=platform_data_of(platform_data),
             creative_id=creative_id,
-            creative_dna=creative_dna,
+            creative_dna=signals_of(creative_dna),
         )
         if not use_cache:
             return self.predict_many([campaign])[0]

@@ -7,7 +7,7 @@ from typing import Any
 from core.intervals import Floats
 from core.learning import patterns
 from core.learning.aggregation import aggregate
-from core.learning.campaign_data import CampaignLike, CreativeSignals, campaigns_of, platform_data_of
+from core.learning.campaign_data import CampaignLike, CreativeSignals, campaigns_of, platform_data_of, signals_of
 from core.learning.features import Features, UnifiedFeatures, unified_features
 from core.learning.patterns import CrossPlatformPatterns
 from core.learning.training_rows import TrainingRows, training_rows
@@ -46,10 +46,11 @@ class CrossPlatformLearner:
         self,
         campaign_id: str,
         platform_data: Mapping[Any, Any] | Iterable[PlatformMetrics],
-        creative_dna: CreativeSignals | None = None,
+        creative_dna: CreativeSignals | Mapping[str, float | None] | None = None,
     ) -> UnifiedFeatures:
         """The campaign's 19 features; ``to_array`` gives them as float32."""
-        return unified_features(self.aggregate_platform_data(campaign_id, platform_data), creative_dna)
+        insight = self.aggregate_platform_data(campaign_id, platform_data)
+        return unified_features(insight, signals_of(creative_dna))
 
     def extract_cross_platform_patterns(
         self, campaigns: Iterable[CampaignLike], min_roas: float = 2.0, min_support: int = patterns.MIN_SUPPORT
