@@ -104,6 +104,7 @@ class RejectCode(StrEnum):
     PLATFORM_ERROR = "platform_error"
     BAD_LINK = "bad_link"
     OUTPUT_TOO_LARGE = "output_too_large"
+    BAD_CREATIVE = "bad_creative"
 
 
 Outcome = MetricEvent | Ignored | Rejection

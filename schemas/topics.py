@@ -10,6 +10,7 @@ METRICS_TOPICS: Final = {
     Platform.GOOGLE_ADS: "ads.metrics.google",
 }
 CAMPAIGN_LINKS: Final = "ads.campaign-links"
+CREATIVES: Final = "ads.creatives"
 ROUTED: Final = "ads.metrics.routed"
 ROLLUPS: Final = "ads.rollups"
 INSIGHTS: Final = "insights.cross-platform"
