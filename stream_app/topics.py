@@ -24,6 +24,8 @@ DERIVED_MAX_BYTES: Final = 4 * 1024 * 1024
 STATE_MAX_BYTES: Final = 32 * 1024 * 1024
 """A block holds what its platform campaign reported of a day, and nothing of that can be left out."""
 COMPACTION_LAG_MS: Final = MILLISECONDS["h"]
+DESCRIPTION_BYTES: Final = 64 * 1024
+"""What a dead letter's description and framing may take."""
 SETTLED_MS: Final = 30 * MILLISECONDS["d"]
 """How long what can change no more is kept where its newest record is kept at all."""
 ANSWER_S: Final = 5.0
@@ -88,11 +90,22 @@ def campaigns_changelog(settings: Settings) -> str:
     return name(settings, f"{settings.app_id}-campaigns-changelog")
 
 
+def _input_bytes(settings: Settings) -> int:
+    return max(INPUT_MAX_BYTES, 2 * settings.max_payload_bytes)
+
+
+def largest_letter(settings: Settings) -> int:
+    """How many bytes of a record, key and headers included, its dead letter can hold: all of what an input topic takes
+    uncompressed.
+    """
+    return 2 * _input_bytes(settings) - DESCRIPTION_BYTES
+
+
 def plan(settings: Settings) -> tuple[Topic, ...]:
     """Every topic of an application. Raises ``SetupError`` for a plan that cannot work."""
     days = MILLISECONDS["d"]
     count = settings.partitions
-    input_bytes = max(INPUT_MAX_BYTES, 2 * settings.max_payload_bytes)
+    input_bytes = _input_bytes(settings)
 
     def routed(
         full_name: str, *, keep_days: int = 0, past_horizon: bool = False, largest: int = DERIVED_MAX_BYTES
@@ -135,7 +148,7 @@ def plan(settings: Settings) -> tuple[Topic, ...]:
             name=name(settings, names.DEAD_LETTERS),
             partitions=count,
             retention_ms=90 * days,
-            max_message_bytes=2 * input_bytes,
+            max_message_bytes=largest_letter(settings) + DESCRIPTION_BYTES,
         ),
     )
     refuse_wrong(topics)
