@@ -35,6 +35,8 @@ def main(long: bool, seed: int | None, only: tuple[str, ...], json_path: Path | 
         results.append(result)
         state = "ok" if result.ok else "FAILED"
         console.print(f"{time.monotonic() - began:6.0f} s  {result.fault}: {state}", highlight=False)
+        for problem in (*result.problems, *result.findings.problems):
+            console.print(f"          {problem}", markup=False, highlight=False, soft_wrap=True)
 
     try:
         with servers() as on:

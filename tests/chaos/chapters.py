@@ -19,6 +19,8 @@ FIRST_DAY: Final = date(2022, 1, 3)
 DAY_MS: Final = 86_400_000
 HOUR_MS: Final = 3_600_000
 SHUFFLE: Final = 10
+HOURS: Final = 4
+"""Hours of a day in which something happens."""
 RESENT: Final = 0.1
 FAR: Final = 400
 """A record is sent again up to this many records later."""
@@ -112,7 +114,7 @@ class Chapter:
             "event_id": f"{campaign}.{value}",
             "platform": platform,
             "campaign_id": campaign,
-            "period_start": start_of(ordinal) + value % 24 * HOUR_MS + value,
+            "period_start": start_of(ordinal) + value % HOURS * 6 * HOUR_MS + value,
             "currency": "USD",
             **sums(value, value + 1),
         }

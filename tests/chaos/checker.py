@@ -68,7 +68,7 @@ def _stream(findings: Findings, insights: Sequence[CrossPlatformInsight]) -> Ins
     highest: Insights = {}
     last: dict[str, Version] = {}
     falls = 0
-    contents: dict[tuple[str, Version], bytes] = {}
+    known: dict[tuple[str, Version], CrossPlatformInsight] = {}
     torn = 0
     for insight in insights:
         name, version = insight.insight_id, insight.version
@@ -76,8 +76,8 @@ def _stream(findings: Findings, insights: Sequence[CrossPlatformInsight]) -> Ins
         last[name] = version
         if name not in highest or highest[name].version < version:
             highest[name] = insight
-        content = insight_codec.content(insight)
-        torn += contents.setdefault((name, version), content) != content
+        held = known.setdefault((name, version), insight)
+        torn += held is not insight and insight_codec.content(held) != insight_codec.content(insight)
     if falls:
         findings.problems.append(f"insights topic: a version fell {falls} times")
     if torn:

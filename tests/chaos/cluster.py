@@ -69,7 +69,7 @@ class Application:
             partitions=PARTITIONS,
             session_timeout=SESSION,
             cache_ttl=86_400,
-            windows=("1h", "24h", "7d"),
+            windows=("1h", "24h", "2d"),
         )
         self.settings = self._live.settings
         create(self.settings)

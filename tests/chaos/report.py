@@ -11,7 +11,7 @@ from tests.chaos.trial import Result
 
 
 def show(results: Sequence[Result], console: Console) -> None:
-    """One row a fault, and then what is wrong."""
+    """One row a fault."""
     table = Table(title="faults", title_justify="left")
     table.add_column("fault")
     for heading in (
@@ -39,9 +39,6 @@ def show(results: Sequence[Result], console: Console) -> None:
             "ok" if result.ok else "FAILED",
         )
     console.print(table)
-    for result in results:
-        for problem in (*result.problems, *result.findings.problems):
-            console.print(f"{result.fault}: {problem}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _in_flight(counts: Sequence[int]) -> str:

@@ -61,6 +61,15 @@ class TopicReader:
 
     def catch_up(self) -> None:
         """Read what has come."""
+        decoded: dict[bytes, CrossPlatformInsight] = {}
+
+        def insight(payload: bytes) -> CrossPlatformInsight:
+            # Each is on two topics.
+            found = decoded.get(payload)
+            if found is None:
+                found = decoded[payload] = insight_codec.decode(payload)
+            return found
+
         for base, message in self._new():
             where = (base, message.partition())
             self._next[where] = message.offset() + 1
@@ -73,9 +82,9 @@ class TopicReader:
             elif base == names.ROUTED:
                 self.routed.append(message.value())
             elif base == names.INSIGHTS:
-                self.insights.append(insight_codec.decode(message.value()))
+                self.insights.append(insight(message.value()))
             elif base == names.INSIGHTS_LATEST:
-                self.latest.append((message.key().decode(), insight_codec.decode(message.value())))
+                self.latest.append((message.key().decode(), insight(message.value())))
             else:
                 headers = dict(message.headers() or [])
                 described = dead_letter.decode(headers[dead_letter.HEADER])

@@ -14,7 +14,7 @@ from tests.chaos.trial import Fault, Trial
 CLEAN_EXIT_S: Final = 5.0
 POINT_S: Final = 30.0
 TAKEOVER_S: Final = 60.0
-REFUSAL_S: Final = 20.0
+REFUSAL_S: Final = 10.0
 PROGRESS_S: Final = 10.0
 
 
@@ -154,32 +154,30 @@ class CrashAtEachStep(Fault):
                 app.wait("the workers share all partitions before a crash", app.shared, TAKEOVER_S)
                 worker = trial.rng.choice(app.supervisor.wanted)
                 at_rebalance = POINTS[point].method == "_before_revoke"
+                seen, in_flight = len(app.supervisor.exits), app.in_flight()
                 worker.arm(point, "exit", 1 if at_rebalance else trial.rng.randint(1, 3))
                 if at_rebalance:
                     self._rebalance(trial, worker)
-                self._await_crash(trial, worker, point)
+                self._await_crash(trial, worker, point, seen)
+                trial.result.injected += 1
+                trial.result.in_flight.append(in_flight)
 
     def _rebalance(self, trial: Trial, worker: Worker) -> None:
         supervisor = trial.app.supervisor
         other = trial.rng.choice([other for other in supervisor.wanted if other is not worker])
-        trial.strike()
         supervisor.terminate(other, 4 * CLEAN_EXIT_S)
         supervisor.resume(other)
 
-    def _await_crash(self, trial: Trial, worker: Worker, point: str) -> None:
+    def _await_crash(self, trial: Trial, worker: Worker, point: str, seen: int) -> None:
         app = trial.app
 
         def crashed() -> bool:
             return any(gone.worker == worker.number and gone.code == EXIT_CODE for gone in app.supervisor.exits[seen:])
 
-        seen = len(app.supervisor.exits) - (not worker.armed)
-        in_flight = app.in_flight()
         try:
             app.wait(f"the worker comes to the point {point!r} and ends there", crashed, POINT_S)
         finally:
             worker.disarm()
-        trial.result.injected += 1
-        trial.result.in_flight.append(in_flight)
 
 
 class RebalanceStorm(Fault):
