@@ -37,7 +37,7 @@ bench: $(VENV)/.complete ## throughput and latency beside a plain Faust agent
 chaos: $(VENV)/.complete ## faults on real servers with every sink compared, some 3 minutes (ARGS="--seed 7 --only zombie")
 	$(BIN)/python -m tests.chaos $(ARGS)
 
-chaos-long: $(VENV)/.complete ## the same with over 200 kills, 60 zombies and long outages: an hour at most
+chaos-long: $(VENV)/.complete ## the same with over 200 kills, 60 zombies and long outages, an hour at most
 	$(BIN)/python -m tests.chaos --long $(ARGS)
 
 lock: $(VENV)/.complete ## the newest versions that pyproject.toml allows, into requirements/

@@ -10,7 +10,8 @@ from tests.chaos.trial import Fault
 from tests.chaos.worker_faults import CrashAtEachStep, KillStorm, RebalanceStorm, Rescale, RollingTerm, Zombie
 
 GROUPS: Final[Mapping[str, tuple[type[Fault], ...]]] = {
-    "workers": (RollingTerm, Rescale, KillStorm, CrashAtEachStep, Zombie, RebalanceStorm),
+    "workers": (RollingTerm, Rescale, KillStorm, RebalanceStorm),
+    "steps": (CrashAtEachStep, Zombie),
     "redis": (RedisDown, RedisFlushed, RedisSlow, RedisFull),
     "inputs": (Poison, Oversize, RetentionPassed, Bomb),
     "broker": (BrokerRestart, BrokerKill, BrokerDown, BrokerDownAtStart),

@@ -13,7 +13,7 @@ from tests.chaos.trial import Result
 def show(results: Sequence[Result], console: Console) -> None:
     """One row a fault."""
     table = Table(title="faults", title_justify="left")
-    table.add_column("fault")
+    table.add_column("fault", no_wrap=True)
     for heading in (
         "times injected",
         "in flight",

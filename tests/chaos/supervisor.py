@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 import signal
 import sys
 import threading
@@ -20,6 +21,8 @@ LOOK_S: Final = 0.05
 PAUSE_S: Final = 1.0
 """How long a worker that ended on its own stays away; one that was killed is back at once."""
 ANSWER_S: Final = 2.0
+START: Final = "--- start"
+CONTROL: Final = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
 class Exit(NamedTuple):
@@ -56,7 +59,7 @@ class Worker:
         self.starts += 1
         self._trigger.unlink(missing_ok=True)
         with self.log.open("ab") as output:
-            output.write(f"--- start {self.starts}\n".encode())
+            output.write(f"{START} {self.starts}\n".encode())
             output.flush()
             self._process = Tethered(
                 [sys.executable, "-m", "tests.chaos.armed_worker"], output=output, cwd=ROOT, env=self._environment
@@ -124,10 +127,12 @@ class Worker:
         return int(code)
 
     def last_line(self) -> str:
-        """The last line that it wrote, without what stands before every line of a log."""
+        """Why its last process ended: the first error, else the last line that it wrote."""
         text = self.log.read_text(errors="replace") if self.log.exists() else ""
-        lines = [line.strip() for line in text[-20_000:].split("\n")]
-        return next((line for line in reversed(lines) if line and not line.startswith("---")), "it wrote nothing")[:300]
+        lines = [CONTROL.sub("", line).strip() for line in text.rpartition(START)[2].split("\n")[1:]]
+        told = [line for line in lines if line]
+        errors = (line for line in told if "ERROR" in line or line.startswith("parallax:"))
+        return next(errors, told[-1] if told else "it wrote nothing")[:300]
 
     def kill(self) -> None:
         """End it for good."""
