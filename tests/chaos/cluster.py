@@ -3,13 +3,13 @@
 import contextlib
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future
+from collections.abc import Callable, Collection, Iterable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
-from confluent_kafka import ConsumerGroupTopicPartitions, IsolationLevel, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec
+from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient
 from redis import Redis
 
 from schemas import topics as names
@@ -29,7 +29,9 @@ POLL_S: Final = 0.1
 READY_S: Final = 90.0
 DRAIN_S: Final = 120.0
 ANSWER_S: Final = 5.0
+SETTLED_S: Final = 20.0
 IN_FLIGHT_TOPICS: Final = (*names.INGEST_TOPICS, names.ROUTED)
+Answer = TypeVar("Answer")
 ACCOUNTED: Final = ("applied", "duplicate", "superseded")
 
 
@@ -75,9 +77,15 @@ class Application:
         create(self.settings)
         with self.redis() as client:
             client.flushall()
-        self._admin = AdminClient(
-            self.settings.confluent_config() | {"log_level": 0, "reconnect.backoff.max.ms": 500, "error_cb": _silent}
-        )
+        config = self.settings.confluent_config() | {
+            "log_level": 0,
+            "reconnect.backoff.max.ms": 500,
+            "error_cb": _silent,
+        }
+        self._admin = AdminClient(config)
+        # It asks about the workers' group without ever joining it.
+        group = self.settings.topic_prefix + self.settings.app_id
+        self._asking = Consumer(config | {"group.id": group, "enable.auto.commit": False})
         self._drained = Drained(self.settings)
         self.reader = TopicReader(self.settings)
         self.watch = HotWatch(servers.redis.host, servers.redis.port)
@@ -92,6 +100,7 @@ class Application:
         self.supervisor.close()
         self.watch.close()
         self._drained.close()
+        self._asking.close()
 
     def keep(self, folder: Path) -> None:
         """Copy the logs of workers and broker."""
@@ -181,22 +190,17 @@ class Application:
 
     def ends(self, topics: tuple[str, ...] = IN_FLIGHT_TOPICS) -> dict[tuple[str, int], int]:
         """End offsets by base topic and partition. Raises ``KafkaException`` without a broker."""
-        latest: Any = OffsetSpec
-        return self._offsets(latest.latest(), topics)
 
-    def _offsets(self, which: OffsetSpec, topics: tuple[str, ...]) -> dict[tuple[str, int], int]:
-        wanted = {
-            TopicPartition(name(self.settings, base), partition): which
-            for base in topics
-            for partition in range(PARTITIONS)
-        }
-        answers: dict[TopicPartition, Future[Any]] = self._admin.list_offsets(
-            wanted, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=ANSWER_S
-        )
-        return {
-            (tp.topic.removeprefix(self.settings.topic_prefix), tp.partition): answer.result(ANSWER_S).offset
-            for tp, answer in answers.items()
-        }
+        def ask() -> dict[tuple[str, int], int]:
+            return {
+                (base, partition): self._asking.get_watermark_offsets(
+                    TopicPartition(name(self.settings, base), partition), timeout=ANSWER_S
+                )[1]
+                for base in topics
+                for partition in range(PARTITIONS)
+            }
+
+        return _patiently(ask)
 
     def committed(self) -> dict[tuple[str, int], int]:
         """The group's committed offsets, 0 for none. Raises ``KafkaException`` without a broker."""
@@ -205,10 +209,7 @@ class Application:
             for base in (*IN_FLIGHT_TOPICS, names.ROLLUPS)
             for partition in range(PARTITIONS)
         ]
-        group = self.settings.topic_prefix + self.settings.app_id
-        request = [ConsumerGroupTopicPartitions(group, partitions)]
-        [answer] = self._admin.list_consumer_group_offsets(request, request_timeout=ANSWER_S).values()
-        found = answer.result(ANSWER_S).topic_partitions
+        found = _patiently(lambda: self._asking.committed(partitions, timeout=ANSWER_S))
         prefix = self.settings.topic_prefix
         return {(tp.topic.removeprefix(prefix), tp.partition): max(0, tp.offset) for tp in found}
 
@@ -236,11 +237,16 @@ class Application:
             if pages is None:
                 quiet = 0
                 continue
-            with contextlib.suppress(KafkaException):
-                left = self._drained.remaining(pages.values(), self.published())
-                left += sum(lag for page in pages.values() for lag in page["lag"].values())
-                quiet = quiet + 1 if left == 0 else 0
+            left = _patiently(partial(self._left, pages.values()))
+
+            quiet = quiet + 1 if left == 0 else 0
         return time.monotonic() - began
+
+    def _left(self, pages: Collection[dict[str, Any]]) -> int:
+        left: int = self._drained.remaining(pages, self.published())
+        for page in pages:
+            left += sum(page["lag"].values())
+        return left
 
     def published(self) -> int:
         """How many records the inputs have taken, less those that were deleted before anybody had read them."""
@@ -271,6 +277,18 @@ class Application:
             accounting=self.accounting(),
             hot_falls=self.watch.falls,
         )
+
+
+def _patiently(ask: Callable[[], Answer]) -> Answer:
+    """An answer from a broker that has just come back. Raises ``KafkaException`` when it does not come round."""
+    end = time.monotonic() + SETTLED_S
+    while True:
+        try:
+            return ask()
+        except KafkaException:
+            if time.monotonic() > end:
+                raise
+            time.sleep(POLL_S)
 
 
 def _silent(_error: object) -> None:
