@@ -23,7 +23,7 @@ from stream_app.feed import StoredRecord
 from stream_app.settings import Settings
 from stream_app.topics import name
 from tests.chaos import armed_worker
-from tests.chaos.chapters import KEYS, LINKS, Chapter, Sent, is_poison
+from tests.chaos.chapters import KEYS, LINKS, Chapter, Sent, is_poison, is_restated
 from tests.chaos.checker import Findings, check
 from tests.chaos.cluster import Application, Servers, servers
 from tests.chaos.faults import GROUPS
@@ -80,7 +80,8 @@ def test_tampering_with_topics_and_redis_is_noticed(on: Servers, tmp_path: Path)
 
 
 def tamper_with(app: Application) -> None:
-    (campaign, day), _ = sorted(app.stream.chapters[0].expected(released=True).items())[-1]
+    # The first of a campaign's two days: Redis holds the other one.
+    campaign, day = min(cell for cell in app.stream.chapters[0].expected(released=True) if not is_restated(cell[0]))
     [held] = [
         insight
         for insight in with_content(by_id(_newest(app.sinks().insights))).values()
@@ -101,7 +102,7 @@ def tamper_with(app: Application) -> None:
     assert _checked(app).stale == 1
 
     _publish(app, names.INSIGHTS, _changed(held, 3, clicks))
-    newest = max(app.sinks().hot.values(), key=lambda insight: insight.window == "24h")
+    newest = next(insight for insight in app.sinks().hot.values() if insight.platform_breakdown)
     with app.redis() as client:
         older = msgspec.structs.replace(newest, version=Version(0, 0), confidence=0.5)
         client.hset(
