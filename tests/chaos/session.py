@@ -11,7 +11,7 @@ from typing import Final
 from tests.chaos.cluster import Application, Servers
 from tests.chaos.trial import Fault, Result, Trial
 
-SHORT: Final = {"values": 150, "per_second": 1_200}
+SHORT: Final = {"values": 150, "per_second": 800}
 LONG: Final = {"values": 1_000, "per_second": 1_500}
 KEPT_ACKNOWLEDGEMENTS: Final = 200_000
 
