@@ -56,7 +56,7 @@ def on() -> Iterator[Servers]:
 
 @pytest.mark.kafka
 @pytest.mark.redis
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize("group", GROUPS)
 def test_faults_lose_nothing_and_count_nothing_twice(on: Servers, group: str, tmp_path: Path) -> None:
     print(f"PARALLAX_TEST_SEED={SEED}")

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar, Final
 
 from confluent_kafka import KafkaException
+from redis.exceptions import RedisError
 
 from tests.chaos.checker import Findings, check
 from tests.chaos.cluster import Application
@@ -92,7 +93,7 @@ class Trial:
         exits = len(self.app.supervisor.exits)
         try:
             self._run()
-        except (AssertionError, KafkaException, OSError) as error:
+        except (AssertionError, KafkaException, RedisError, OSError) as error:
             self.result.problems.append(" ".join(str(error).split())[:2_000] or traceback.format_exc(limit=3))
         own = [gone for gone in self.app.supervisor.exits[exits:] if not gone.by_us]
         self.result.exits = len(own)
