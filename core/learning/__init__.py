@@ -1,0 +1,1 @@
+"""What one platform's results teach about the next window and about the other platforms."""
