@@ -39,14 +39,14 @@ class Grid(msgspec.Struct, frozen=True):
     of the platforms' log rates and common levels. ``memory``: the half-life of evidence, steps.
     """
 
-    half_lives: tuple[float, ...] = (30.0, 120.0)
-    strengths: tuple[float, ...] = (30.0, 100.0, 1000.0)
-    volatilities: tuple[float, ...] = (0.003, 0.015, 0.04, 0.12)
+    half_lives: tuple[float, ...] = (15.0, 40.0, 120.0)
+    strengths: tuple[float, ...] = (20.0, 80.0, 1000.0, 1e6)
+    volatilities: tuple[float, ...] = (0.0005, 0.01, 0.04, 0.12)
     reversions: tuple[float, ...] = (0.98, 0.93, 0.8)
-    noises: tuple[float, ...] = (0.0, 0.05)
+    noises: tuple[float, ...] = (0.0, 0.06)
     platform_volatilities: tuple[float, ...] = (1e-5, 1e-3, 1e-2)
     level_volatilities: tuple[float, ...] = (1e-6, 3e-4, 3e-3)
-    group_noises: tuple[float, ...] = (0.001, 0.02)
+    group_noises: tuple[float, ...] = (0.001, 0.01, 0.1)
     memory: float = 90.0
 
 
@@ -77,8 +77,14 @@ class GroupRate:
     """One wandering rate for each of p groups that returns to a fixed target, averaged over hypotheses."""
 
     def __init__(
-        self, target: Floats, strength: Floats, volatilities: tuple[float, ...], noises: tuple[float, ...],
-        reversion: float, memory: float, most: float,
+        self,
+        target: Floats,
+        strength: Floats,
+        volatilities: tuple[float, ...],
+        noises: tuple[float, ...],
+        reversion: float,
+        memory: float,
+        most: float,
     ) -> None:
         grid = np.array(list(product(volatilities, noises)))
         self._volatility, self._noise = grid[:, :1], grid[:, 1:]
@@ -95,11 +101,14 @@ class GroupRate:
         second = np.sum(weights * rates**2 * (1 + 1 / self._shape + self._noise), axis=0)
         return mean, np.maximum(second / mean**2 - 1, 1e-9)
 
-    def advance(self, impressions: Floats, clicks: Floats) -> None:
-        """Take a window's counts of each group, [p]; impressions may be expected clicks."""
-        scores = log_score(self._log_rate, self._shape, self._noise, impressions[None, :], clicks[None, :])
+    def advance(self, impressions: Floats, clicks: Floats, known: Floats) -> None:
+        """Take a window's counts of each group, [p]; impressions may be expected clicks. ``known`` is the relative
+        variance that the groups' members bring with them, which is no noise of the group.
+        """
+        noise = self._noise + known
+        scores = log_score(self._log_rate, self._shape, noise, impressions[None, :], clicks[None, :])
         self._evidence.add(scores, np.arange(clicks.size))
-        state = observed(self._log_rate, self._shape, self._noise, impressions, clicks, self._most)
+        state = observed(self._log_rate, self._shape, noise, impressions, clicks, self._most)
         self._log_rate, self._shape = forward(*state, self._target, self._reversion, self._volatility)
 
 
@@ -124,12 +133,22 @@ class EmpiricalBayes:
         self._slow_strength = np.array([strength for _, strength in slow])[:, None]
         self.evidence = Evidence(self._groups, len(hypotheses), grid.memory)
         self.platform_rate = GroupRate(
-            base_rate, 20.0 * base_rate, grid.platform_volatilities, grid.group_noises, 0.999, grid.memory,
+            base_rate,
+            20.0 * base_rate,
+            grid.platform_volatilities,
+            grid.group_noises,
+            0.999,
+            grid.memory,
             GREATEST_LOG_RATE,
         )
         self.level = GroupRate(
-            np.ones(self._groups), np.full(self._groups, 1e3), grid.level_volatilities, grid.group_noises, 0.95,
-            grid.memory, MOST_LEVEL,
+            np.ones(self._groups),
+            np.full(self._groups, 1e3),
+            grid.level_volatilities,
+            grid.group_noises,
+            0.95,
+            grid.memory,
+            MOST_LEVEL,
         )
         self._seen = np.zeros(platform.size, dtype=bool)
         self._log_rate = np.zeros((len(hypotheses), platform.size))
@@ -147,7 +166,8 @@ class EmpiricalBayes:
     def advance(self, series: Ints, impressions: Floats, clicks: Floats) -> None:
         """Take the counts of a window for the series that have a row in it, each once, and go to the next one."""
         group = self._platform[series]
-        expected, _ = self._without_level(series)
+        rate, second = self._without_level(series)
+        expected = impressions * rate
         log_rate, shape = self._log_rate[:, series], self._shape[:, series]
         self.evidence.add(log_score(log_rate, shape, self.noise, impressions[None, :], clicks[None, :]), group)
         grown = observed(log_rate, shape, self.noise, impressions, clicks, GREATEST_LOG_RATE)
@@ -158,10 +178,11 @@ class EmpiricalBayes:
         self._slow.advance(count[0], count[1])
         totals = [
             np.bincount(group, weights=values, minlength=self._groups)
-            for values in (impressions, clicks, impressions * expected)
+            for values in (impressions, clicks, expected, expected**2 * np.maximum(second / rate**2 - 1, 0.0))
         ]
-        self.platform_rate.advance(totals[0], totals[1])
-        self.level.advance(totals[2], totals[1])
+        known = totals[3] / np.maximum(totals[2], 1e-12) ** 2
+        self.platform_rate.advance(totals[0], totals[1], known)
+        self.level.advance(totals[2], totals[1], known)
         self._settle()
 
     def fitted(self) -> list[dict[str, float]]:
