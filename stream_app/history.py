@@ -20,7 +20,7 @@ import orjson
 from core.aggregate import Aggregate
 from core.ingest import Ingest
 from schemas import topics
-from schemas.metrics import CLICKS, IMPRESSIONS
+from schemas.metrics import CLICKS, IMPRESSIONS, MAX_COUNT
 from schemas.platform import Platform
 from schemas.rollup import Rollup
 from stream_app import files
@@ -61,11 +61,13 @@ def read(
     paths: Sequence[Path], ingest: Ingest, series: Sequence[str] = (), platform: Platform | None = None
 ) -> DailyRows:
     """The rows of all files. ``series`` names the columns that make a series, ``platform`` whose rows are that name
-    none.
+    none: by default the one platform that the files' names speak of.
 
     Raises ``SetupError`` for a file that is absent, of no known kind or unsound, and for a row that cannot be used.
     """
     rows = DailyRows()
+    named = {platform_named(path.name) for path in paths} - {Platform.UNKNOWN}
+    of = named.pop() if platform is None and len(named) == 1 else platform
     for path in paths:
         kind = path.name.lower().removesuffix(".gz").rpartition(".")[2]
         if kind not in ("csv", "jsonl", "ndjson", "json"):
@@ -74,9 +76,9 @@ def read(
             raise SetupError(f"{path}: there is no such file")
         before = len(rows.day)
         if kind == "csv":
-            _table(path, _csv(path), rows, series, platform)
+            _table(path, _csv(path), rows, series, of)
         elif _is_flat(path):
-            _table(path, _flat(path), rows, series, platform)
+            _table(path, _flat(path), rows, series, of)
         else:
             _pipeline(path, ingest, rows, platform)
         if len(rows.day) == before:
@@ -109,7 +111,7 @@ def _csv(path: Path) -> Iterator[tuple[int, Mapping[str, object]]]:
 
 
 def _opened(path: Path, raw: io.BufferedReader) -> io.BufferedReader:
-    return io.BufferedReader(gzip.GzipFile(fileobj=raw)) if path.name.lower().endswith(".gz") else raw  # type: ignore[arg-type]
+    return io.BufferedReader(gzip.GzipFile(fileobj=raw)) if path.name.lower().endswith(".gz") else raw
 
 
 def _flat(path: Path) -> Iterator[tuple[int, Mapping[str, object]]]:
@@ -196,11 +198,11 @@ def _day(text: str) -> int:
 def _count(row: Mapping[str, object], name: str) -> int:
     value = row[name]
     try:
-        number = float(str(value))
-        if isinstance(value, bool) or not number.is_integer() or not 0 <= number <= 1e15:
-            raise ValueError
-    except (ValueError, OverflowError):
-        raise ValueError(f"{name} must be a whole number of at least 0, not {str(value)[:40]!r}") from None
+        number = -1.0 if isinstance(value, bool) else float(str(value))
+    except ValueError:
+        number = -1.0
+    if not (0 <= number <= MAX_COUNT and number.is_integer()):
+        raise ValueError(f"{name} must be a whole number of at least 0, not {str(value)[:40]!r}")
     return int(number)
 
 
@@ -215,13 +217,12 @@ def _is_number(value: object) -> bool:
 def _pipeline(path: Path, ingest: Ingest, rows: DailyRows, platform: Platform | None) -> None:
     """Rows for the pipeline, through ingest and aggregate: a row for each platform campaign and day."""
     whose, found = platform, files.arrivals(path, ARRIVAL_MS)
-    if whose is None or whose == Platform.UNKNOWN:
+    if whose is None:
         whose, found = files.probe(path, found)
-    aggregate, offset = Aggregate(), 0
+    aggregate = Aggregate()
     ingested = ingest.batch(topics.METRICS_TOPICS[whose], 0, list(found), -1)
-    for _, payload in ingested.envelopes:
+    for offset, (_, payload) in enumerate(ingested.envelopes):
         aggregate.apply(offset, payload)
-        offset += 1
     if not ingested.envelopes and ingested.rejected:
         raise SetupError(f"{path}: no row can be used: {ingested.rejected[0].letter.sentence}")
     epoch = date(1970, 1, 1).toordinal()

@@ -22,6 +22,7 @@ DEFAULT: Final = "default"
 MODEL: Final = "model"
 SERVED: Final = "served"
 PREDICTORS: Final = (DEFAULT, MODEL, SERVED, *BASELINES)
+NEVER: Final = np.iinfo(np.int64).max
 
 
 class History(msgspec.Struct, frozen=True, eq=False):
@@ -48,6 +49,9 @@ class BacktestConfig(msgspec.Struct, frozen=True):
     model: CtrModelConfig = CtrModelConfig()
     rule: PromotionRule = PromotionRule()
     inside: float = 0.9
+
+
+DEFAULT_CONFIG: Final = BacktestConfig()
 
 
 class Predicted(msgspec.Struct, frozen=True, eq=False):
@@ -108,7 +112,7 @@ def history(
 class Walk:
     """The walk's whole state. ``predict`` and then ``learn`` for each window in order, empty ones too."""
 
-    def __init__(self, past: History, config: BacktestConfig = BacktestConfig()) -> None:
+    def __init__(self, past: History, config: BacktestConfig = DEFAULT_CONFIG) -> None:
         self._history, self._config = past, config
         self.default = EmpiricalBayes(past.platform, past.base_rate, config.grid)
         self._baselines = Baselines(past.platform, past.base_rate)
@@ -119,7 +123,7 @@ class Walk:
         self.trained = 0
         self.standings = [NOT_YET] * len(past.platforms)
         self._scored: list[list[ScoredWindow]] = [[] for _ in past.platforms]
-        self._first = np.full(past.platform.size, -1, dtype=np.int64)
+        self._first = np.full(past.platform.size, NEVER)
 
     def predict(self, window: int, series: Ints) -> Predicted:
         """Predictions for the series that will have a row in the window."""
@@ -137,13 +141,13 @@ class Walk:
         """Score what was said of a window against what it showed, and learn from it."""
         window, series, shape = said.window, said.series, said.shape
         group = self._history.platform[series]
-        self._first[series] = np.where(self._first[series] < 0, window, self._first[series])
+        shown = impressions > 0
+        self._first[series[shown]] = np.minimum(self._first[series[shown]], window)
         scored, band, central = self._intervals(said, impressions, clicks)
         if card is not None:
             names = [self._history.platforms[at] for at in group.tolist()]
-            ages = (window - self._first[series]).astype(np.float64)
+            ages = (window - np.minimum(self._first[series], window)).astype(np.float64)
             card.add(window, impressions, clicks, scored, names, ages)
-        shown = impressions > 0
         self.intervals.advance(band[shown], central[shown])
         rate = said.rates[DEFAULT]
         if self._model is not None:
@@ -176,7 +180,7 @@ class Walk:
 def run(
     past: History,
     split: int,
-    config: BacktestConfig = BacktestConfig(),
+    config: BacktestConfig = DEFAULT_CONFIG,
     on_window: Callable[[int, int], None] = lambda done, total: None,
     on_predicted: Callable[[Predicted], None] = lambda predicted: None,
 ) -> Backtest:

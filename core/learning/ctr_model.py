@@ -51,6 +51,9 @@ class CtrModelConfig(msgspec.Struct, frozen=True):
     seed: int = 7
 
 
+DEFAULT_CONFIG: Final = CtrModelConfig()
+
+
 class CtrFeatures:
     """The features of n series, computed from the windows taken so far."""
 
@@ -95,7 +98,7 @@ class CtrModel:
 class CtrTrainer:
     """The latest labelled rows, and the model that they give. The same rows give the same model."""
 
-    def __init__(self, config: CtrModelConfig = CtrModelConfig()) -> None:
+    def __init__(self, config: CtrModelConfig = DEFAULT_CONFIG) -> None:
         self.config = config
         self._blocks: list[tuple[int, Matrix, Floats, Floats, Floats]] = []
         self._trained_at: int | None = None

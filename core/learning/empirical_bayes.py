@@ -172,12 +172,12 @@ class EmpiricalBayes:
         self.evidence.add(log_score(log_rate, shape, self.noise, impressions[None, :], clicks[None, :]), group)
         grown = observed(log_rate, shape, self.noise, impressions, clicks, GREATEST_LOG_RATE)
         self._log_rate[:, series], self._shape[:, series] = grown
-        self._seen[series] = True
+        self._seen[series[impressions > 0]] = True
         count = np.zeros((2, self._platform.size))
         count[0, series], count[1, series] = impressions, clicks
         self._slow.advance(count[0], count[1])
         totals = [
-            np.bincount(group, weights=values, minlength=self._groups)
+            np.bincount(group, weights=values, minlength=self._groups).astype(np.float64)
             for values in (impressions, clicks, expected, expected**2 * np.maximum(second / rate**2 - 1, 0.0))
         ]
         known = totals[3] / np.maximum(totals[2], 1e-12) ** 2

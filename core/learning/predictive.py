@@ -7,6 +7,7 @@ binomial where v < m (Johnson, Kemp and Kotz, Univariate Discrete Distributions,
 distribution functions in the incomplete beta function, so a batch costs one call.
 """
 
+from collections.abc import Callable
 from typing import Final, TypeAlias
 
 import numpy as np
@@ -88,7 +89,7 @@ def count_interval(mean: Floats, variance: Floats, trials: Floats, level: Floats
     return np.where(empty, middle, low), np.where(empty, middle, high)
 
 
-def _first(reached, most: Floats) -> Floats:  # type: ignore[no-untyped-def]
+def _first(reached: Callable[[Floats], NDArray[np.bool_]], most: Floats) -> Floats:
     """The least whole number up to ``most`` at which a monotone condition holds; ``most`` where it never does."""
     low, high = np.zeros_like(most), most.copy()
     for _ in range(BISECTIONS):

@@ -1,6 +1,7 @@
 """Which tier serves a platform: the model only while it has lately been the better one, else the default."""
 
 from collections.abc import Sequence
+from typing import Final
 
 import msgspec
 
@@ -30,6 +31,9 @@ class PromotionRule(msgspec.Struct, frozen=True):
     least_clicks: float = 200.0
 
 
+DEFAULT_RULE: Final = PromotionRule()
+
+
 class Standing(msgspec.Struct, frozen=True):
     """Whether the model serves, and why. ``gain`` is the loss that it saves, a share of the default's."""
 
@@ -39,11 +43,11 @@ class Standing(msgspec.Struct, frozen=True):
     calibration: float = 1.0
 
 
-NOT_YET = Standing(promoted=False, reason="too few windows")
+NOT_YET: Final = Standing(promoted=False, reason="too few windows")
 
 
 def standing(
-    windows: Sequence[ScoredWindow], before: Standing = NOT_YET, rule: PromotionRule = PromotionRule()
+    windows: Sequence[ScoredWindow], before: Standing = NOT_YET, rule: PromotionRule = DEFAULT_RULE
 ) -> Standing:
     """The standing after the newest of ``windows`` (oldest first), given that before it.
 

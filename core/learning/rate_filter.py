@@ -6,8 +6,8 @@ relative variance 1/a, which a step turns into ``reversion^2 / a + volatility`` 
 Bayesian Forecasting and Dynamic Models, 2nd ed., 14.2). So ``a`` is a decayed number of clicks and ``a / rate`` a
 decayed number of impressions whose half-life is fitted and shortens where there is much to learn from.
 
-A window's own rate strays from it further, by a relative variance ``noise`` that does not last; a window with e expected
-clicks therefore counts for ``1 / (1 + noise e)`` of what it shows.
+A window's own rate strays from it further, by a relative variance ``noise`` that does not last; a window with e
+expected clicks therefore counts for ``1 / (1 + noise e)`` of what it shows.
 """
 
 from typing import Final

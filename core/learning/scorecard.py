@@ -6,7 +6,7 @@ disjoint rows merge by addition. Measures are computed from the sums (``core.lea
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 import numpy as np
@@ -151,5 +151,5 @@ def _fields(scored: Scored, shown: np.ndarray, n: Floats, k: Floats) -> Floats:
     )
 
 
-def _same(left: Mapping[object, Floats], right: Mapping[object, Floats]) -> bool:
+def _same(left: Mapping[Any, Floats], right: Mapping[Any, Floats]) -> bool:
     return left.keys() == right.keys() and all(np.array_equal(left[key], right[key]) for key in left)

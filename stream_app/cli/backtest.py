@@ -14,7 +14,7 @@ from stream_app.errors import SetupError
 
 if TYPE_CHECKING:
     from core.learning.backtest import Backtest, History
-    from core.learning.measures import Comparison, Measures
+    from core.learning.measures import Measures
     from stream_app.history import DailyRows
     from stream_app.settings import Settings
 
@@ -179,7 +179,7 @@ def _print(report: dict[str, Any], done: "Backtest") -> None:
 
 def _cells(one: "Measures") -> tuple[str, ...]:
     return (
-        f"{one.log_loss:.5f}",
+        f"{one.log_loss:.6f}",
         _number(one.normalized_entropy, ".4f"),
         _number(one.mae, ".5f"),
         _number(one.calibration, ".3f"),
