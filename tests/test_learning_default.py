@@ -71,14 +71,28 @@ def test_before_anything_is_seen_the_profile_speaks() -> None:
     np.testing.assert_allclose(rate[0], 0.04, rtol=0.01)
 
 
-def test_a_fall_that_all_series_share_is_followed_at_once() -> None:
-    truth = Planted(seed=9, windows=100)
+def test_a_fall_that_all_series_share_is_followed_before_any_of_them_could_tell() -> None:
+    truth = Planted(seed=9, windows=80, series=300, volume=30.0)
     truth.rate[70:] *= 0.6
     truth.clicks = np.random.default_rng(1).binomial(truth.impressions.astype(int), truth.rate).astype(np.float64)
     _, rate, _ = walked(truth)
     ratio = (truth.impressions * rate).sum(axis=1) / (truth.impressions * truth.rate).sum(axis=1)
     assert ratio[70] > 1.5
-    assert ratio[80:].mean() == pytest.approx(1, abs=0.06)
+    assert ratio[72:].mean() == pytest.approx(1, abs=0.1)
+
+
+def test_noise_that_does_not_last_widens_the_spread_and_is_no_memory() -> None:
+    truth = Planted(seed=10, windows=80, volume=5000.0, spread=0.3)
+    still = truth.rate.copy()
+    random = np.random.default_rng(2)
+    truth.rate = np.minimum(still * random.gamma(16.0, 1 / 16.0, size=still.shape), 1.0)
+    truth.clicks = random.binomial(truth.impressions.astype(int), truth.rate).astype(np.float64)
+    default, rate, shape = walked(truth)
+    late = slice(40, None)
+    standard = (truth.rate[late] / rate[late] - 1) * np.sqrt(shape[late])
+    assert float(np.mean(standard**2)) == pytest.approx(1, abs=0.25)
+    assert default.fitted()[0]["noise"] > 0.03
+    assert relative_error(rate[late], still[late]) < 0.12
 
 
 def test_intervals_cover_the_planted_truth() -> None:
