@@ -25,6 +25,7 @@ class Planted:
         self.base = base or {"google_ads": 0.04}
         names = sorted(self.base)
         self.platform = [names[at % len(names)] for at in range(series)]
+        self.campaign = np.arange(series)
         start = np.log([self.base[name] for name in self.platform]) + spread * random.standard_normal(series)
         steps = wander * random.standard_normal((windows, series))
         steps[0] = 0.0

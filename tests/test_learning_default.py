@@ -6,7 +6,8 @@ import pytest
 import core.learning.decayed
 from core.learning.backtest import DEFAULT, Predicted, run
 from core.learning.decayed import DecayedCounts
-from core.learning.empirical_bayes import EmpiricalBayes, Evidence, Grid
+from core.learning.empirical_bayes import EmpiricalBayes, Grid
+from core.learning.evidence import Evidence
 from tests.planted import Floats, Planted
 
 
@@ -15,7 +16,7 @@ def walked(truth: Planted, until: int | None = None) -> tuple[EmpiricalBayes, Fl
     series = np.arange(truth.rate.shape[1])
     names = sorted(truth.base)
     platform = np.array([names.index(name) for name in truth.platform])
-    default = EmpiricalBayes(platform, np.array([truth.base[name] for name in names]))
+    default = EmpiricalBayes(platform, truth.campaign, np.array([truth.base[name] for name in names]))
     said = []
     for impressions, clicks in zip(truth.impressions[:until], truth.clicks[:until], strict=True):
         said.append(default.predict(series))
@@ -122,7 +123,7 @@ def test_evidence_of_two_workers_is_the_sum_of_theirs() -> None:
 def test_one_hypothesis_is_a_plain_filter() -> None:
     """A grid of one leaves nothing to weigh: two series with the same counts get the same rate."""
     grid = Grid((40.0,), (80.0,), (0.01,), (0.9,), (0.0,), (1e-3,), (1e-4,), (0.01,))
-    default = EmpiricalBayes(np.zeros(2, dtype=np.int64), np.array([0.04]), grid)
+    default = EmpiricalBayes(np.zeros(2, dtype=np.int64), np.arange(2), np.array([0.04]), grid)
     for _ in range(5):
         default.advance(np.arange(2), np.array([500.0, 500.0]), np.array([10.0, 10.0]))
     rate, _ = default.predict(np.arange(2))

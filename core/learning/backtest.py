@@ -13,7 +13,8 @@ import numpy as np
 from core.learning.baselines import BASELINES, Baselines
 from core.learning.calibration import AdaptiveIntervals
 from core.learning.ctr_model import CtrFeatures, CtrModel, CtrModelConfig, CtrTrainer
-from core.learning.empirical_bayes import DEFAULT_GRID, EmpiricalBayes, Grid, Ints
+from core.learning.decayed import Ints
+from core.learning.empirical_bayes import DEFAULT_GRID, EmpiricalBayes, Grid
 from core.learning.predictive import Floats, covered_share, moments
 from core.learning.promotion import NOT_YET, PromotionRule, ScoredWindow, Standing, standing
 from core.learning.scorecard import LEAST_RATE, Scorecard, Scored
@@ -30,7 +31,7 @@ class History(msgspec.Struct, frozen=True, eq=False):
 
     ``window`` counts horizons from any origin. Series are numbered in the order of their first row, so that those of
     the future come after those of the past. ``platform`` is each series' index into ``platforms``, whose profile
-    rates are ``base_rate``.
+    rates are ``base_rate``. ``campaign`` numbers the campaigns: series of the same id on several platforms are one.
     """
 
     window: Ints
@@ -38,6 +39,7 @@ class History(msgspec.Struct, frozen=True, eq=False):
     impressions: Floats
     clicks: Floats
     platform: Ints
+    campaign: Ints
     platforms: tuple[str, ...]
     base_rate: Floats
 
@@ -93,6 +95,8 @@ def history(
     rows = sorted(counts)
     for _, platform, name in rows:
         number.setdefault((platform, name), len(number))
+    campaigns: dict[str, int] = {}
+    campaign = [campaigns.setdefault(name, len(campaigns)) for _, name in number]
     platforms = tuple(sorted(base_rates))
     ordered = sorted(
         (window, number[platform, name], *counts[window, platform, name]) for window, platform, name in rows
@@ -104,6 +108,7 @@ def history(
         impressions=table[:, 2],
         clicks=table[:, 3],
         platform=np.array([platforms.index(platform) for platform, _ in number], dtype=np.int64),
+        campaign=np.array(campaign, dtype=np.int64),
         platforms=platforms,
         base_rate=np.array([base_rates[platform] for platform in platforms]),
     )
@@ -114,7 +119,7 @@ class Walk:
 
     def __init__(self, past: History, config: BacktestConfig = DEFAULT_CONFIG) -> None:
         self._history, self._config = past, config
-        self.default = EmpiricalBayes(past.platform, past.base_rate, config.grid)
+        self.default = EmpiricalBayes(past.platform, past.campaign, past.base_rate, config.grid)
         self._baselines = Baselines(past.platform, past.base_rate)
         self._features = CtrFeatures(past.platform.size)
         self._trainer = CtrTrainer(config.model)

@@ -4,8 +4,7 @@ from typing import Final
 
 import numpy as np
 
-from core.learning.decayed import DecayedCounts
-from core.learning.empirical_bayes import Ints
+from core.learning.decayed import DecayedCounts, Ints
 from core.learning.predictive import Floats
 
 PLATFORM_MEAN: Final = "platform_mean"

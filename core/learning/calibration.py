@@ -14,8 +14,7 @@ from typing import Final
 
 import numpy as np
 
-from core.learning.decayed import retention
-from core.learning.empirical_bayes import Ints
+from core.learning.decayed import Ints, retention
 from core.learning.predictive import Floats, centrality, count_interval, moments
 
 BAND_EDGES: Final = np.array([0.25, 0.4, 0.6, 1.0, 2.0, 4.0, 8.0, 16.0, 64.0])

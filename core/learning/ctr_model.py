@@ -14,8 +14,7 @@ import xgboost
 from numpy.typing import NDArray
 from scipy.special import logit
 
-from core.learning.decayed import DecayedCounts
-from core.learning.empirical_bayes import Ints
+from core.learning.decayed import DecayedCounts, Ints
 from core.learning.predictive import Floats
 
 Matrix = NDArray[np.float32]

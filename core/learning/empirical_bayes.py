@@ -2,9 +2,9 @@
 and half-life fitted online.
 
 A series' rate wanders (``core.learning.rate_filter``) and returns to its own slow rate: decayed clicks over
-impressions, shrunk to the platform's with a prior strength in impressions. The platform's rate wanders around the
-profile's. What all series of a platform did together lately that their rates did not foresee is the platform's level,
-which wanders around 1.
+impressions, shrunk with a prior strength in impressions to the platform's rate, times what the campaign's other
+platforms say (``core.learning.campaign_pool``). The platform's rate wanders around the profile's. What all series of a
+platform did together lately that their rates did not foresee is the platform's level, which wanders around 1.
 
 How fast, how far, how strong and how long are hypotheses on a grid. Each is filtered along and weighted by how well it
 foretold the counts of the past, older ones counting less: dynamic model averaging (Raftery, Karny and Ettler,
@@ -18,16 +18,22 @@ from typing import Final
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
-from core.learning.decayed import DecayedCounts, retention
+from core.learning.campaign_pool import CampaignPool
+from core.learning.decayed import DecayedCounts, Ints
+from core.learning.evidence import Evidence
+from core.learning.group_rate import GroupRate
 from core.learning.predictive import Floats
 from core.learning.rate_filter import GREATEST_LOG_RATE, forward, log_score, observed
 
-Ints = NDArray[np.int64]
-
 MOST_LEVEL: Final = 2.0
 """Logarithm of the greatest common level."""
+PROFILE_STRENGTH: Final = 20.0
+"""Impressions that the profile's rate is worth at first."""
+LEVEL_STRENGTH: Final = 1_000.0
+"""Expected clicks that the level 1 is worth at first."""
+PLATFORM_REVERSION: Final = 0.999
+LEVEL_REVERSION: Final = 0.95
 
 
 class Grid(msgspec.Struct, frozen=True):
@@ -53,73 +59,14 @@ class Grid(msgspec.Struct, frozen=True):
 DEFAULT_GRID: Final = Grid()
 
 
-class Evidence:
-    """How well each of m hypotheses has foretold each of p groups: log scores, [p, m], forgotten with a half-life."""
-
-    def __init__(self, groups: int, hypotheses: int, memory: float) -> None:
-        self.scores: Floats = np.zeros((groups, hypotheses))
-        self._kept = float(retention(memory))
-
-    def add(self, scores: Floats, groups: Ints) -> None:
-        """Take the scores of a step's rows, [m, r], and the group of each."""
-        self.scores *= self._kept
-        for group in np.unique(groups):
-            self.scores[group] += scores[:, groups == group].sum(axis=1)
-
-    def weights(self) -> Floats:
-        """The hypotheses' probabilities in each group, [p, m]."""
-        odds = np.exp(self.scores - self.scores.max(axis=1, keepdims=True))
-        weights: Floats = odds / odds.sum(axis=1, keepdims=True)
-        return weights
-
-
-class GroupRate:
-    """One wandering rate for each of p groups that returns to a fixed target, averaged over hypotheses."""
-
-    def __init__(
-        self,
-        target: Floats,
-        strength: Floats,
-        volatilities: tuple[float, ...],
-        noises: tuple[float, ...],
-        reversion: float,
-        memory: float,
-        most: float,
-    ) -> None:
-        grid = np.array(list(product(volatilities, noises)))
-        self._volatility, self._noise = grid[:, :1], grid[:, 1:]
-        self._target, self._reversion, self._most = np.log(target)[None, :], np.array(reversion), most
-        self._log_rate = np.broadcast_to(self._target, (len(grid), target.size)).copy()
-        self._shape = np.broadcast_to(strength[None, :], self._log_rate.shape).copy()
-        self._evidence = Evidence(target.size, len(grid), memory)
-
-    def rate(self) -> tuple[Floats, Floats]:
-        """Mean and relative variance of each group's rate in the coming window."""
-        weights = self._evidence.weights().T
-        rates = np.exp(self._log_rate)
-        mean = np.sum(weights * rates, axis=0)
-        second = np.sum(weights * rates**2 * (1 + 1 / self._shape + self._noise), axis=0)
-        return mean, np.maximum(second / mean**2 - 1, 1e-9)
-
-    def advance(self, impressions: Floats, clicks: Floats, known: Floats) -> None:
-        """Take a window's counts of each group, [p]; impressions may be expected clicks. ``known`` is the relative
-        variance that the groups' members bring with them, which is no noise of the group.
-        """
-        noise = self._noise + known
-        scores = log_score(self._log_rate, self._shape, noise, impressions[None, :], clicks[None, :])
-        self._evidence.add(scores, np.arange(clicks.size))
-        state = observed(self._log_rate, self._shape, noise, impressions, clicks, self._most)
-        self._log_rate, self._shape = forward(*state, self._target, self._reversion, self._volatility)
-
-
 class EmpiricalBayes:
     """Rates of n series of p platforms, predicted one step ahead.
 
-    ``platform`` gives each series' platform, [n]; ``base_rate`` the profile's CTR of each platform, [p]. Prediction
-    and learning take only the series that have a row in the window.
+    ``platform`` and ``campaign`` number each series' platform and campaign, [n]; ``base_rate`` is the profile's CTR of
+    each platform, [p]. Prediction and learning take only the series that have a row in the window.
     """
 
-    def __init__(self, platform: Ints, base_rate: Floats, grid: Grid = DEFAULT_GRID) -> None:
+    def __init__(self, platform: Ints, campaign: Ints, base_rate: Floats, grid: Grid = DEFAULT_GRID) -> None:
         self._platform, self._groups = platform, base_rate.size
         slow = list(product(grid.half_lives, grid.strengths))
         hypotheses = list(product(range(len(slow)), grid.volatilities, grid.reversions, grid.noises))
@@ -128,39 +75,53 @@ class EmpiricalBayes:
         self.volatility, self.reversion, self.noise = numbers[:, 0:1], numbers[:, 1:2], numbers[:, 2:3]
         self.half_life = np.array([slow[at][0] for at in self._slow_of])
         self.strength = np.array([slow[at][1] for at in self._slow_of])[:, None]
-        self._slow = DecayedCounts(np.array(grid.half_lives), platform.size)
         self._half_life_at = np.array([grid.half_lives.index(half_life) for half_life, _ in slow])
         self._slow_strength = np.array([strength for _, strength in slow])[:, None]
+        self.slow = DecayedCounts(np.array(grid.half_lives), platform.size)
+        self.pool = CampaignPool(campaign, platform, base_rate.size, grid.memory)
         self.evidence = Evidence(self._groups, len(hypotheses), grid.memory)
         self.platform_rate = GroupRate(
             base_rate,
-            20.0 * base_rate,
+            PROFILE_STRENGTH * base_rate,
             grid.platform_volatilities,
             grid.group_noises,
-            0.999,
-            grid.memory,
-            GREATEST_LOG_RATE,
+            reversion=PLATFORM_REVERSION,
+            memory=grid.memory,
+            most=GREATEST_LOG_RATE,
         )
         self.level = GroupRate(
             np.ones(self._groups),
-            np.full(self._groups, 1e3),
+            np.full(self._groups, LEVEL_STRENGTH),
             grid.level_volatilities,
             grid.group_noises,
-            0.95,
-            grid.memory,
-            MOST_LEVEL,
+            reversion=LEVEL_REVERSION,
+            memory=grid.memory,
+            most=MOST_LEVEL,
         )
-        self._seen = np.zeros(platform.size, dtype=bool)
-        self._log_rate = np.zeros((len(hypotheses), platform.size))
-        self._shape = np.ones_like(self._log_rate)
+        self.seen = np.zeros(platform.size, dtype=bool)
+        self.log_rate: Floats = np.zeros((len(hypotheses), platform.size))
+        self.shape: Floats = np.ones_like(self.log_rate)
         self._settle()
 
-    def predict(self, series: Ints) -> tuple[Floats, Floats]:
-        """The mean rate in the coming window and its shape (1 over its relative variance) for some series."""
-        mean, second = self._without_level(series)
+    def extend(self, platform: Ints, campaign: Ints) -> None:
+        """Append series that have shown nothing yet; they start from their platform and campaign."""
+        first = self._platform.size
+        self._platform = np.concatenate((self._platform, platform))
+        self.pool.extend(campaign, platform)
+        self.slow.extend(platform.size)
+        self.seen = np.concatenate((self.seen, np.zeros(platform.size, dtype=bool)))
+        target, prior = self._targets(slice(first, None))
+        self.log_rate = np.concatenate((self.log_rate, target), axis=1)
+        self.shape = np.concatenate((self.shape, self.strength * prior), axis=1)
+
+    def predict(self, series: Ints, ahead: float = 0.0) -> tuple[Floats, Floats]:
+        """The mean rate in a window and its shape (1 over its relative variance) for some series: in the coming window
+        or, with ``ahead``, in the one so many steps later.
+        """
+        mean, second = self._without_level(series, ahead)
         level, strayed = self.level.rate()
         group = self._platform[series]
-        rate = np.clip(mean * level[group], 1e-7, 0.999)
+        rate = np.clip(mean * (level ** (self.level.reversion**ahead))[group], 1e-7, 0.999)
         return rate, 1 / (np.maximum(second / mean**2 - 1, 1e-9) + strayed[group])
 
     def advance(self, series: Ints, impressions: Floats, clicks: Floats) -> None:
@@ -168,14 +129,15 @@ class EmpiricalBayes:
         group = self._platform[series]
         rate, second = self._without_level(series)
         expected = impressions * rate
-        log_rate, shape = self._log_rate[:, series], self._shape[:, series]
+        log_rate, shape = self.log_rate[:, series], self.shape[:, series]
         self.evidence.add(log_score(log_rate, shape, self.noise, impressions[None, :], clicks[None, :]), group)
         grown = observed(log_rate, shape, self.noise, impressions, clicks, GREATEST_LOG_RATE)
-        self._log_rate[:, series], self._shape[:, series] = grown
-        self._seen[series[impressions > 0]] = True
+        self.log_rate[:, series], self.shape[:, series] = grown
+        self.seen[series[impressions > 0]] = True
         count = np.zeros((2, self._platform.size))
         count[0, series], count[1, series] = impressions, clicks
-        self._slow.advance(count[0], count[1])
+        self.slow.advance(count[0], count[1])
+        self.pool.advance(series, impressions, clicks, self.platform_rate.rate()[0])
         totals = [
             np.bincount(group, weights=values, minlength=self._groups).astype(np.float64)
             for values in (impressions, clicks, expected, expected**2 * np.maximum(second / rate**2 - 1, 0.0))
@@ -199,19 +161,30 @@ class EmpiricalBayes:
             for own in weights
         ]
 
-    def _without_level(self, series: Ints) -> tuple[Floats, Floats]:
+    def _without_level(self, series: Ints, ahead: float = 0.0) -> tuple[Floats, Floats]:
+        """Mean and mean square of the rates, averaged over hypotheses."""
         weights = self.evidence.weights()[self._platform[series]].T
-        rates = np.exp(self._log_rate[:, series])
+        log_rate, spread = self.log_rate[:, series], 1 / self.shape[:, series]
+        if ahead:
+            target, _ = self._targets(series)
+            kept = self.reversion**ahead
+            log_rate = kept * log_rate + (1 - kept) * target
+            spread = kept**2 * spread + self.volatility * (1 - kept**2) / (1 - self.reversion**2)
+        rates = np.exp(log_rate)
         mean = np.sum(weights * rates, axis=0)
-        return mean, np.sum(weights * rates**2 * (1 + 1 / self._shape[:, series] + self.noise), axis=0)
+        return mean, np.sum(weights * rates**2 * (1 + spread + self.noise), axis=0)
+
+    def _targets(self, series: Ints | slice) -> tuple[Floats, Floats]:
+        """The slow log rates that some series return to under each hypothesis, and their priors."""
+        prior = self.platform_rate.rate()[0][self._platform[series]] * self.pool.multipliers()[series]
+        prior = np.clip(prior, 1e-7, 0.9)
+        at, strength = self._half_life_at, self._slow_strength
+        clicks, impressions = self.slow.clicks[:, series][at], self.slow.impressions[:, series][at]
+        return np.log((clicks + strength * prior) / (impressions + strength))[self._slow_of], prior
 
     def _settle(self) -> None:
-        """Carry every series to the next window; one without a row yet starts from its platform."""
-        platform, _ = self.platform_rate.rate()
-        prior = platform[self._platform]
-        at, strength = self._half_life_at, self._slow_strength
-        slow = np.log((self._slow.clicks[at] + strength * prior) / (self._slow.impressions[at] + strength))
-        target = slow[self._slow_of]
-        log_rate, shape = forward(self._log_rate, self._shape, target, self.reversion, self.volatility)
-        self._log_rate = np.where(self._seen, log_rate, target)
-        self._shape = np.where(self._seen, shape, self.strength * prior)
+        """Carry every series to the next window; one without a row yet starts from its platform and campaign."""
+        target, prior = self._targets(slice(None))
+        log_rate, shape = forward(self.log_rate, self.shape, target, self.reversion, self.volatility)
+        self.log_rate = np.where(self.seen, log_rate, target)
+        self.shape = np.where(self.seen, shape, self.strength * prior)
