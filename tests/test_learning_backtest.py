@@ -6,15 +6,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from core.learning.backtest import DEFAULT, MODEL, PREDICTORS, SERVED, Backtest, BacktestConfig, Predicted, history, run
+from core.learning.backtest import Backtest, history, run
 from core.learning.baselines import BASELINES, PLATFORM_MEAN, Baselines
 from core.learning.ctr_model import CtrModelConfig
 from core.learning.measures import Measures, compare, measures, verdict
 from core.learning.promotion import PromotionRule
+from core.learning.walk import DEFAULT, MODEL, PREDICTORS, SERVED, LearningConfig, Predicted
 from tests.planted import Floats, Planted
 
 DATASETS = Path(__file__).parents[1].parent / "shared" / "datasets"
-QUICK = BacktestConfig(
+QUICK = LearningConfig(
     model=CtrModelConfig(cadence=20, least_clicks=500.0, least_child_weight=20.0, rounds=20),
     rule=PromotionRule(windows=14, least_clicks=50.0),
 )
@@ -92,7 +93,7 @@ def test_a_model_finds_what_the_default_cannot_know_and_is_promoted() -> None:
     truth.impressions = np.where(busy, 900.0, 150.0)
     rate = np.where(np.vstack((busy[:1], busy[:-1])), 0.5, 1.5) * truth.rate
     truth.clicks = random.binomial(truth.impressions.astype(int), rate).astype(np.float64)
-    config = BacktestConfig(model=CtrModelConfig(cadence=20, eta=0.2, least_child_weight=20.0, ridge=1.0))
+    config = LearningConfig(model=CtrModelConfig(cadence=20, eta=0.2, least_child_weight=20.0, ridge=1.0))
     result = run(truth.history(), 60, config)
     assert result.standings["google_ads"].promoted
     found = summary(result)

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 
 import core.learning.decayed
-from core.learning.backtest import DEFAULT, Predicted, run
+from core.learning.backtest import run
 from core.learning.decayed import DecayedCounts
 from core.learning.empirical_bayes import EmpiricalBayes, Grid
 from core.learning.evidence import Evidence
+from core.learning.walk import DEFAULT, Predicted
 from tests.planted import Floats, Planted
 
 

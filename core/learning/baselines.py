@@ -4,7 +4,7 @@ from typing import Final
 
 import numpy as np
 
-from core.learning.decayed import DecayedCounts, Ints
+from core.learning.decayed import DecayedCounts, Ints, with_columns
 from core.learning.predictive import Floats
 
 PLATFORM_MEAN: Final = "platform_mean"
@@ -31,17 +31,23 @@ class Baselines:
 
     def __init__(self, platform: Ints, base_rate: Floats) -> None:
         self._platform = platform
-        self._counts = DecayedCounts(np.array([np.inf, MEAN_HALF_LIFE, EB_HALF_LIFE]), platform.size)
-        self._last = np.full(platform.size, np.nan)
-        self._impressions = np.full(base_rate.size, PROFILE_STRENGTH)
-        self._clicks = PROFILE_STRENGTH * base_rate
+        self.counts = DecayedCounts(np.array([np.inf, MEAN_HALF_LIFE, EB_HALF_LIFE]), platform.size)
+        self.last = np.full(platform.size, np.nan)
+        self.impressions = np.full(base_rate.size, PROFILE_STRENGTH)
+        self.clicks = PROFILE_STRENGTH * base_rate
+
+    def extend(self, platform: Ints) -> None:
+        """Append series that have shown nothing yet."""
+        self._platform = np.concatenate((self._platform, platform))
+        self.counts.extend(platform.size)
+        self.last = with_columns(self.last, platform.size, np.nan)
 
     def predict(self, series: Ints) -> dict[str, Floats]:
         """Each baseline's rate for some series, by name in the order of ``BASELINES``."""
-        mean = (self._clicks / self._impressions)[self._platform[series]]
-        seen, clicked = self._counts.impressions[:, series], self._counts.clicks[:, series]
+        mean = (self.clicks / self.impressions)[self._platform[series]]
+        seen, clicked = self.counts.impressions[:, series], self.counts.clicks[:, series]
         own = np.where(seen > 0, clicked / np.where(seen > 0, seen, 1.0), mean)
-        last = self._last[series]
+        last = self.last[series]
         shrunk = (clicked[2] + EB_STRENGTH * mean) / (seen[2] + EB_STRENGTH)
         rates = (mean, np.where(np.isnan(last), mean, last), own[0], own[1], shrunk)
         return dict(zip(BASELINES, rates, strict=True))
@@ -50,9 +56,9 @@ class Baselines:
         """Take the counts of a window for the series that have a row in it, each once."""
         count = np.zeros((2, self._platform.size))
         count[0, series], count[1, series] = impressions, clicks
-        self._counts.advance(count[0], count[1])
+        self.counts.advance(count[0], count[1])
         shown = impressions > 0
-        self._last[series[shown]] = clicks[shown] / impressions[shown]
-        group, groups = self._platform[series], self._impressions.size
-        self._impressions += np.bincount(group, weights=impressions, minlength=groups)
-        self._clicks += np.bincount(group, weights=clicks, minlength=groups)
+        self.last[series[shown]] = clicks[shown] / impressions[shown]
+        group, groups = self._platform[series], self.impressions.size
+        self.impressions += np.bincount(group, weights=impressions, minlength=groups)
+        self.clicks += np.bincount(group, weights=clicks, minlength=groups)

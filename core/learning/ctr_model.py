@@ -14,7 +14,7 @@ import xgboost
 from numpy.typing import NDArray
 from scipy.special import logit
 
-from core.learning.decayed import DecayedCounts, Ints
+from core.learning.decayed import DecayedCounts, Ints, with_columns
 from core.learning.predictive import Floats
 
 Matrix = NDArray[np.float32]
@@ -57,29 +57,34 @@ class CtrFeatures:
     """The features of n series, computed from the windows taken so far."""
 
     def __init__(self, series: int) -> None:
-        self._own = DecayedCounts(np.array(HALF_LIVES), series)
-        self._last = np.full(series, np.nan)
+        self.own = DecayedCounts(np.array(HALF_LIVES), series)
+        self.last = np.full(series, np.nan)
+
+    def extend(self, series: int) -> None:
+        """Append series that have shown nothing yet."""
+        self.own.extend(series)
+        self.last = with_columns(self.last, series, np.nan)
 
     def of(self, series: Ints, rate: Floats, shape: Floats) -> Matrix:
         """Features of some series, [r, len(FEATURES)], given the default's rate and shape for them."""
         margin = logit(rate)
-        seen, clicked = self._own.impressions[:, series], self._own.clicks[:, series]
+        seen, clicked = self.own.impressions[:, series], self.own.clicks[:, series]
         own = np.clip((clicked + OWN_WEIGHT * rate) / (seen + OWN_WEIGHT), 1e-9, 1 - 1e-9)
         columns = (
             margin[None],
             np.log(shape)[None],
             logit(own) - margin,
             np.log1p(seen),
-            np.log1p(self._last[series])[None],
+            np.log1p(self.last[series])[None],
         )
         return np.concatenate(columns).T.astype(np.float32)
 
     def advance(self, series: Ints, impressions: Floats, clicks: Floats) -> None:
         """Take a window's counts for the series that have a row in it, each once."""
-        count = np.zeros((2, self._last.size))
+        count = np.zeros((2, self.last.size))
         count[0, series], count[1, series] = impressions, clicks
-        self._own.advance(count[0], count[1])
-        self._last[series] = impressions
+        self.own.advance(count[0], count[1])
+        self.last[series] = impressions
 
 
 class CtrModel:

@@ -111,7 +111,7 @@ def _history(settings: "Settings", rows: "DailyRows", first: int, days: int) -> 
 
 
 def _report(done: "Backtest", past: "History", rows: "DailyRows", split: str, horizon: str) -> dict[str, Any]:
-    from core.learning import backtest as walking
+    from core.learning import walk as walking
     from core.learning.baselines import BASELINES
     from core.learning.measures import TEST, curve, measures, verdict
 
