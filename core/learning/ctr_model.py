@@ -93,6 +93,21 @@ class CtrModel:
     def __init__(self, booster: xgboost.Booster, steps: tuple[int, int]) -> None:
         self._booster, self.steps = booster, steps
 
+    def to_bytes(self) -> bytes:
+        """UBJSON, as XGBoost writes it."""
+        return bytes(self._booster.save_raw("ubj"))
+
+    @classmethod
+    def from_bytes(cls, payload: bytes, steps: tuple[int, int]) -> "CtrModel":
+        """The model of its bytes. Raises ``ValueError`` for others, and for a model of other features."""
+        try:
+            booster = xgboost.Booster({"nthread": 1}, model_file=bytearray(payload))
+        except xgboost.core.XGBoostError as error:
+            raise ValueError(f"not a model: {str(error).splitlines()[0]}") from None
+        if booster.num_features() != len(FEATURES):
+            raise ValueError(f"the model has {booster.num_features()} features, not {len(FEATURES)}")
+        return cls(booster, steps)
+
     def predict(self, features: Matrix, default: Floats) -> Floats:
         """Rates, [r], on top of the default's."""
         rate = self._booster.inplace_predict(features, base_margin=logit(default).astype(np.float32))

@@ -114,11 +114,14 @@ class EmpiricalBayes:
         self.log_rate = np.concatenate((self.log_rate, target), axis=1)
         self.shape = np.concatenate((self.shape, self.strength * prior), axis=1)
 
-    def predict(self, series: Ints, ahead: float = 0.0) -> tuple[Floats, Floats]:
+    def predict(
+        self, series: Ints, ahead: float = 0.0, partly: tuple[Floats, Floats] | None = None
+    ) -> tuple[Floats, Floats]:
         """The mean rate in a window and its shape (1 over its relative variance) for some series: in the coming window
-        or, with ``ahead``, in the one so many steps later.
+        or, with ``ahead``, in the one so many steps later. ``partly`` is what the coming window has shown so far,
+        impressions and clicks, [r] each; it is taken into account and not kept.
         """
-        mean, second = self._without_level(series, ahead)
+        mean, second = self._without_level(series, ahead, partly)
         level, strayed = self.level.rate()
         group = self._platform[series]
         rate = np.clip(mean * (level ** (self.level.reversion**ahead))[group], 1e-7, 0.999)
@@ -161,10 +164,15 @@ class EmpiricalBayes:
             for own in weights
         ]
 
-    def _without_level(self, series: Ints, ahead: float = 0.0) -> tuple[Floats, Floats]:
+    def _without_level(
+        self, series: Ints, ahead: float = 0.0, partly: tuple[Floats, Floats] | None = None
+    ) -> tuple[Floats, Floats]:
         """Mean and mean square of the rates, averaged over hypotheses."""
         weights = self.evidence.weights()[self._platform[series]].T
-        log_rate, spread = self.log_rate[:, series], 1 / self.shape[:, series]
+        log_rate, shape = self.log_rate[:, series], self.shape[:, series]
+        if partly is not None:
+            log_rate, shape = observed(log_rate, shape, self.noise, *partly, GREATEST_LOG_RATE)
+        spread = 1 / shape
         if ahead:
             target, _ = self._targets(series)
             kept = self.reversion**ahead

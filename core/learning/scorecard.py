@@ -50,6 +50,13 @@ class Scored(msgspec.Struct, frozen=True, eq=False):
     covered_exact: Floats | None = None
 
 
+class _Saved(msgspec.Struct, array_like=True):
+    predictors: tuple[str, ...]
+    segments: list[tuple[str, str, bytes]]
+    windows: list[tuple[int, bytes]]
+    curve: bytes
+
+
 class Scorecard:
     """Sums for a fixed list of predictors.
 
@@ -98,6 +105,28 @@ class Scorecard:
                 self.curve[row, :, column] += np.bincount(place, weights=values, minlength=self.curve.shape[1])
         losses = np.concatenate(([n.sum()], table[:, FIELDS.index("loss")].sum(axis=1)))
         self.windows[window] = self.windows.get(window, 0.0) + losses
+
+    def to_bytes(self) -> bytes:
+        """Msgpack that ``from_bytes`` reads."""
+        segments = [(*key, sums.tobytes()) for key, sums in sorted(self.segments.items())]
+        windows = [(window, losses.tobytes()) for window, losses in sorted(self.windows.items())]
+        return msgspec.msgpack.encode(_Saved(self.predictors, segments, windows, self.curve.tobytes()))
+
+    @classmethod
+    def from_bytes(cls, payload: bytes) -> "Scorecard":
+        """The scorecard of its bytes. Raises ``ValueError`` for others."""
+        try:
+            saved = msgspec.msgpack.decode(payload, type=_Saved)
+        except msgspec.DecodeError as error:
+            raise ValueError(f"not a scorecard: {error}") from None
+        card = cls(saved.predictors)
+        shape = (len(saved.predictors), len(FIELDS))
+        card.segments = {
+            (axis, value): np.frombuffer(sums).reshape(shape).copy() for axis, value, sums in saved.segments
+        }
+        card.windows = {window: np.frombuffer(losses).copy() for window, losses in saved.windows}
+        card.curve = np.frombuffer(saved.curve).reshape(card.curve.shape).copy()
+        return card
 
     def merged(self, other: "Scorecard") -> "Scorecard":
         """The scorecard of both's rows. Raises ``ValueError`` when they judge different predictors."""

@@ -73,6 +73,12 @@ class Walk:
         self.baselines.extend(platform)
         self.features.extend(platform.size)
 
+    def adopt(self, model: CtrModel | None) -> None:
+        """Judge another model from now on; it serves nowhere until it has earned it."""
+        self.model = model
+        self.standings = [NOT_YET] * len(self.platforms)
+        self.scored = [[] for _ in self.platforms]
+
     def predict(self, window: int, series: Ints) -> Predicted:
         """Predictions for the series that will have a row in the window."""
         trainer = self._trainer
