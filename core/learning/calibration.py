@@ -50,7 +50,8 @@ class AdaptiveIntervals:
         """The least and greatest share of ``trials`` (impressions, at least 1) to be clicked; holds the rate."""
         whole = np.maximum(trials, 1.0)
         mean, variance = moments(rate, shape, whole)
-        low, high = count_interval(mean, variance, whole, self.levels()[_band(mean)])
+        ends = count_interval(mean.ravel(), variance.ravel(), whole.ravel(), self.levels()[_band(mean.ravel())])
+        low, high = (end.reshape(mean.shape) for end in ends)
         return np.minimum(low / whole, rate), np.clip(high / whole, rate, 1.0)
 
     def covers(self, rate: Floats, shape: Floats, impressions: Floats, clicks: Floats) -> tuple[Floats, Ints, Floats]:
