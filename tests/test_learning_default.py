@@ -121,6 +121,13 @@ def test_evidence_of_two_workers_is_the_sum_of_theirs() -> None:
     np.testing.assert_allclose(whole.weights().sum(axis=1), 1.0)
 
 
+def test_evidence_is_forgotten_with_its_half_life() -> None:
+    evidence, scores = Evidence(1, 2, memory=2.0), np.array([[1.0], [-1.0]])
+    for _ in range(3):
+        evidence.add(scores, np.zeros(1, dtype=np.int64))
+    np.testing.assert_allclose(evidence.scores[0, 0], 1 + 0.5**0.5 + 0.5)
+
+
 def test_one_hypothesis_is_a_plain_filter() -> None:
     """A grid of one leaves nothing to weigh: two series with the same counts get the same rate."""
     grid = Grid((40.0,), (80.0,), (0.01,), (0.9,), (0.0,), (1e-3,), (1e-4,), (0.01,))

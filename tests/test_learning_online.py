@@ -1,9 +1,11 @@
+import msgspec
 import numpy as np
 import pytest
 
 from core.learning.backtest import history, run
 from core.learning.ctr_model import CtrFeatures, CtrModel, CtrModelConfig, CtrTrainer
-from core.learning.online import HORIZONS, CtrPredictor, Key
+from core.learning.online import HORIZONS, STREAM_CONFIG, CtrPredictor, Key
+from core.learning.promotion import NOT_YET, PromotionRule
 from core.learning.scorecard import Scorecard
 from core.learning.walk import LearningConfig
 from tests.planted import Floats, Planted
@@ -144,3 +146,14 @@ def test_other_bytes_are_refused() -> None:
 def test_a_scorecard_survives_as_bytes() -> None:
     card = closed(5).scorecard
     assert Scorecard.from_bytes(card.to_bytes()) == card
+
+
+def test_another_model_starts_with_no_record() -> None:
+    rule = PromotionRule(windows=5, least_clicks=1.0)
+    predictor = CtrPredictor(PLATFORMS, BASE, msgspec.structs.replace(STREAM_CONFIG, rule=rule))
+    predictor.adopt(trained())
+    closed(10, predictor)
+    assert all(one != NOT_YET for one in predictor.standings.values())
+    predictor.adopt(trained())
+    closed(11, predictor, 10)
+    assert all(one == NOT_YET for one in predictor.standings.values())
