@@ -4,6 +4,7 @@ import pytest
 
 from core.learning.backtest import history, run
 from core.learning.ctr_model import CtrFeatures, CtrModel, CtrModelConfig, CtrTrainer
+from core.learning.empirical_bayes import Grid
 from core.learning.online import HORIZONS, STREAM_CONFIG, CtrPredictor, Key
 from core.learning.promotion import NOT_YET, PromotionRule
 from core.learning.scorecard import Scorecard
@@ -136,7 +137,7 @@ def test_other_bytes_are_refused() -> None:
     with pytest.raises(ValueError, match="other platforms"):
         CtrPredictor.from_bytes(good, ("meta",), BASE[:1])
     with pytest.raises(ValueError, match="other hypotheses"):
-        CtrPredictor.from_bytes(good, PLATFORMS, BASE, LearningConfig())
+        CtrPredictor.from_bytes(good, PLATFORMS, BASE, LearningConfig(grid=Grid(noises=(0.0,))))
     with pytest.raises(ValueError, match="not a scorecard"):
         Scorecard.from_bytes(b"\x00")
     with pytest.raises(ValueError, match="not a model"):

@@ -45,10 +45,10 @@ class Grid(msgspec.Struct, frozen=True):
     of the platforms' log rates and common levels. ``memory``: the half-life of evidence, steps.
     """
 
-    half_lives: tuple[float, ...] = (15.0, 40.0, 120.0)
-    strengths: tuple[float, ...] = (20.0, 80.0, 1000.0, 1e6)
-    volatilities: tuple[float, ...] = (0.0005, 0.01, 0.04, 0.12)
-    reversions: tuple[float, ...] = (0.98, 0.93, 0.8)
+    half_lives: tuple[float, ...] = (20.0, 80.0)
+    strengths: tuple[float, ...] = (30.0, 1000.0, 1e6)
+    volatilities: tuple[float, ...] = (0.001, 0.008, 0.03, 0.12)
+    reversions: tuple[float, ...] = (0.97, 0.9)
     noises: tuple[float, ...] = (0.0, 0.06)
     platform_volatilities: tuple[float, ...] = (1e-5, 1e-3, 1e-2)
     level_volatilities: tuple[float, ...] = (1e-6, 3e-4, 3e-3)

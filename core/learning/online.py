@@ -17,7 +17,6 @@ import numpy as np
 from core.intervals import LEAST_STRENGTH
 from core.learning.ctr_model import CtrModel
 from core.learning.decayed import Ints
-from core.learning.empirical_bayes import Grid
 from core.learning.predictive import Floats
 from core.learning.promotion import ScoredWindow, Standing
 from core.learning.scorecard import Scorecard
@@ -33,17 +32,8 @@ AHEAD: Final = (0.0, 0.5, 3.5)
 NO_LIMIT: Final = 1e9
 """Impressions at which the CTR to be observed is the rate itself."""
 
-STREAM_CONFIG: Final = LearningConfig(
-    grid=Grid(
-        half_lives=(15.0, 60.0),
-        strengths=(30.0, 1000.0),
-        volatilities=(0.002, 0.04),
-        reversions=(0.98, 0.9),
-        noises=(0.0, 0.06),
-    ),
-    model=None,
-)
-"""A ninth of the hypotheses of a backtest: the state of a series is half a kilobyte."""
+STREAM_CONFIG: Final = LearningConfig(model=None)
+"""As in a backtest, but for models: they are trained elsewhere and adopted."""
 
 ARRAYS: Final = (
     "first",
