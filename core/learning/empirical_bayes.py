@@ -110,9 +110,9 @@ class EmpiricalBayes:
         self.pool.extend(campaign, platform)
         self.slow.extend(platform.size)
         self.seen = np.concatenate((self.seen, np.zeros(platform.size, dtype=bool)))
-        target, prior = self._targets(slice(first, None))
+        target, worth = self._targets(slice(first, None))
         self.log_rate = np.concatenate((self.log_rate, target), axis=1)
-        self.shape = np.concatenate((self.shape, self.strength * prior), axis=1)
+        self.shape = np.concatenate((self.shape, worth), axis=1)
 
     def predict(
         self, series: Ints, ahead: float = 0.0, partly: tuple[Floats, Floats] | None = None
@@ -183,16 +183,21 @@ class EmpiricalBayes:
         return mean, np.sum(weights * rates**2 * (1 + spread + self.noise), axis=0)
 
     def _targets(self, series: Ints | slice) -> tuple[Floats, Floats]:
-        """The slow log rates that some series return to under each hypothesis, and their priors."""
-        prior = self.platform_rate.rate()[0][self._platform[series]] * self.pool.multipliers()[series]
+        """The slow log rates that some series return to under each hypothesis, and the clicks that their priors are
+        worth: the hypothesis' strength or, where more, what the campaign's other platforms say.
+        """
+        multiplier, told = self.pool.multipliers()
+        prior = self.platform_rate.rate()[0][self._platform[series]] * multiplier[series]
         prior = np.clip(prior, 1e-7, 0.9)
-        at, strength = self._half_life_at, self._slow_strength
+        at, strength = self._half_life_at, np.maximum(self._slow_strength, told[series] / prior)
         clicks, impressions = self.slow.clicks[:, series][at], self.slow.impressions[:, series][at]
-        return np.log((clicks + strength * prior) / (impressions + strength))[self._slow_of], prior
+        return np.log((clicks + strength * prior) / (impressions + strength))[self._slow_of], (strength * prior)[
+            self._slow_of
+        ]
 
     def _settle(self) -> None:
         """Carry every series to the next window; one without a row yet starts from its platform and campaign."""
-        target, prior = self._targets(slice(None))
+        target, worth = self._targets(slice(None))
         log_rate, shape = forward(self.log_rate, self.shape, target, self.reversion, self.volatility)
         self.log_rate = np.where(self.seen, log_rate, target)
-        self.shape = np.where(self.seen, shape, self.strength * prior)
+        self.shape = np.where(self.seen, shape, worth)
