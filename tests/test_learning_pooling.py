@@ -51,3 +51,10 @@ def test_a_campaign_on_one_platform_is_left_as_it_is() -> None:
     multiplier, worth = alone.pool.multipliers()
     np.testing.assert_array_equal(multiplier, 1.0)
     np.testing.assert_array_equal(worth, 0.0)
+
+
+def test_a_few_impressions_do_not_undo_what_the_other_platforms_say() -> None:
+    unseen, seen = (
+        np.mean([cold_start_error(True, True, shown, seed) for seed in (1, 2, 3)]) for shown in (0.0, 100.0)
+    )
+    assert seen < 1.2 * unseen
