@@ -407,6 +407,6 @@ def _split_ids(ids: bytes) -> list[bytes]:
     return [ids[start : start + ID_BYTES] for start in range(0, len(ids), ID_BYTES)]
 
 
-def rollup_record(message: Rollup | Watermark) -> tuple[bytes, bytes]:
-    """Key and value of a rollup record."""
+def rollup_record(message: rollup_codec.Message) -> tuple[bytes, bytes]:
+    """Key and value of a record of the rollups topic."""
     return rollup_codec.key(message), rollup_codec.encode(message)

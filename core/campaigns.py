@@ -21,7 +21,9 @@ from core.campaign import Campaign
 from core.forecast import forecast
 from core.insight import Part, build
 from core.profile import DEFAULT_PROFILE, Profile
-from core.published import Published, difference, flat_totals, reason_for, shown_as
+from core.published import Published, difference, flat_reporting, flat_totals, reason_for, shown_as
+from core.rates import Rates, RateTable
+from core.repricing import repriced
 from core.shrinkage import DEFAULT_PRIOR, CtrPrior
 from core.watermark import Watermarks
 from core.window import Window, WindowKey, days_of, parse_window, touched
@@ -32,15 +34,15 @@ from schemas.event import DAY_MS
 from schemas.insight import Correction, CrossPlatformInsight, Phase, Version
 from schemas.platform import Platform
 from schemas.prediction import CtrPrediction
-from schemas.rollup import Rollup, Watermark
+from schemas.rollup import RateFact, Rollup, Watermark
 
 _pack: Final = msgspec.msgpack.Encoder().encode
 NEVER: Final = -(1 << 62)
 
 
 class InsightConfig(msgspec.Struct, frozen=True):
-    """Windows to compute, benchmarks, the CTR prior, and when a window is final: its end plus the platforms'
-    lateness.
+    """Windows to compute, benchmarks, the CTR prior, exchange rates, and when a window is final: its end plus the
+    platforms' lateness.
     """
 
     windows: tuple[Window, ...] = tuple(parse_window(name) for name in ("1h", "24h", "7d"))
@@ -48,6 +50,7 @@ class InsightConfig(msgspec.Struct, frozen=True):
     prior: CtrPrior = DEFAULT_PRIOR
     final_after_ms: dict[str, int] = {}
     emit_interval_ms: int = 1_000
+    rates: RateTable = RateTable()
 
     def lateness_ms(self, platforms: Iterable[Platform]) -> int:
         """The longest lateness of some platforms."""
@@ -98,6 +101,8 @@ class Campaigns:
         self.mark = Mark()
         self.position = -1
         self.watermarks: Watermarks[int] = Watermarks(range(aggregates))
+        self.rates = Rates(self.config.rates)
+        self._repriced: list[tuple[RateFact, int]] = []
         self._windows = {window.name: window for window in self.config.windows}
         self._campaigns: dict[str, Campaign] = {}
         self._published: dict[Due, Published] = {}
@@ -128,10 +133,14 @@ class Campaigns:
             kind, campaign_id, window, index = _key.decode(key)
             if kind == "window" and window in state._windows:
                 state._published[campaign_id, WindowKey(window, index)] = _published.decode(value)
-            elif kind.startswith("rollup/"):
+            elif kind == "rate" or kind.startswith("rollup/"):
                 position, payload = _stored.decode(value)
                 rollup = rollup_codec.decode(payload)
-                if isinstance(rollup, Rollup):
+                if isinstance(rollup, RateFact):
+                    state.rates.put(rollup, position)
+                    if position > state.mark.settled:
+                        state._repriced.append((rollup, position))
+                elif isinstance(rollup, Rollup):
                     state._campaign(rollup.campaign_id).put(rollup, position)
                     if position > state.mark.settled:
                         state._mark_dirty(rollup, None, position)
@@ -177,6 +186,11 @@ class Campaigns:
         if isinstance(message, Watermark):
             self.watermarks.observe(message.partition, message.watermark_ms)
             return
+        if isinstance(message, RateFact):
+            if self.rates.put(message, offset):
+                self._stored[_pack(("rate", message.currency, "", message.day))] = _pack((offset, payload))
+                self._repriced.append((message, offset))
+            return
         replaced = self._campaign(message.campaign_id).put(message, offset)
         if replaced is message:
             return
@@ -191,10 +205,17 @@ class Campaigns:
         for key in touched(self.config.windows, rollup.day, hours):
             self._dirty.setdefault((rollup.campaign_id, key), offset)
 
+    def _reprice(self) -> None:
+        """Make the windows due whose money a changed rate may convert."""
+        changed, self._repriced = self._repriced, []
+        if changed and self.config.rates.currency:
+            for rollup, place in repriced(self._campaigns.values(), changed, self.rates):
+                self._mark_dirty(rollup, None, place)
+
     @property
     def pending(self) -> bool:
         """Whether a checkpoint would write, or may publish, anything."""
-        return self._changed or bool(self._stored) or bool(self._dirty) or bool(self._again)
+        return self._changed or bool(self._stored) or bool(self._dirty) or bool(self._again) or bool(self._repriced)
 
     @property
     def waiting(self) -> int:
@@ -210,6 +231,7 @@ class Campaigns:
         writes = [TableWrite(key, value) for key, value in self._stored.items()]
         self._stored.clear()
         watermark = self.watermarks.value
+        self._reprice()
         self._close(watermark)
         emissions, self._again = self._again, []
         for due in list(self._dirty):
@@ -285,19 +307,23 @@ class Campaigns:
         else:
             self._emitted_at[due] = now_ms
         shown = shown_as(insight, published)
-        return Emission(shown, insight_codec.encode(shown), campaign.position, campaign.latest(window) == key.ordinal)
+        latest = campaign.latest(window) == key.ordinal
+        return Emission(shown, insight_codec.encode(shown), self._position(campaign), latest)
+
+    def _position(self, campaign: Campaign) -> int:
+        """The newest place in the log that a campaign's insights rest on."""
+        return max(campaign.position, self.rates.position)
 
     def _advance(
         self, held: Published | None, insight: CrossPlatformInsight, parts: list[Part], digest: bytes, *, final: bool
     ) -> Published:
-        totals = flat_totals(parts)
+        totals = flat_totals(parts) | flat_reporting(insight)
         members = sorted({f"{part.rollup.platform}:{part.rollup.platform_campaign_id}" for part in parts})
         phase, correction = Phase.PRELIMINARY, None
         if held is not None and held.phase != Phase.PRELIMINARY:
             phase = Phase.CORRECTED
-            correction = Correction(
-                reason=reason_for(held.members, members), difference=difference(held.totals, totals)
-            )
+            changes = difference(held.totals, totals)
+            correction = Correction(reason=reason_for(held.members, members, changes), difference=changes)
         elif final:
             phase = Phase.FINAL
         return Published(
@@ -313,8 +339,8 @@ class Campaigns:
         phase: Phase,
     ) -> CrossPlatformInsight:
         as_of = iso_instant(max((part.rollup.as_of_ms for part in parts), default=0))
-        version = Version(campaign.revision(window, index), int(phase))
-        return build(campaign.campaign_id, window, index, parts, self.config.profile, as_of, version)
+        version = Version(campaign.revision(window, index) + self.rates.position + 1, int(phase))
+        return build(campaign.campaign_id, window, index, parts, self.config.profile, as_of, version, self.rates)
 
     def _predictions(self, emissions: list[Emission]) -> list[CtrPrediction]:
         campaigns = [self._campaigns[name] for name in dict.fromkeys(e.insight.campaign_id for e in emissions)]
@@ -364,7 +390,7 @@ class Campaigns:
             return None
         shown = shown_as(insight, published)
         latest = campaign.latest(window) == key.ordinal
-        return Emission(shown, insight_codec.encode(shown), campaign.position, latest)
+        return Emission(shown, insight_codec.encode(shown), self._position(campaign), latest)
 
     def hot(self) -> Iterator[tuple[list[Emission], list[CtrPrediction]]]:
         """All that Redis should hold, campaign by campaign, to make it whole again."""

@@ -1,5 +1,8 @@
 """Ingest: one fetched batch of a source partition becomes one envelope a target partition.
 
+Exchange rates are no platform campaign's: they go to every partition of the rollups log, and are applied when they
+have been sent there.
+
 Stateless. Every row ends as a row of an envelope, as an ignored row with its reason, or as a dead letter. Rows are
 routed by platform campaign, so that whatever is known of one lies in one ordered log.
 """
@@ -9,6 +12,7 @@ from typing import Final, Protocol
 
 import msgspec
 
+from core.cell import Merge
 from core.delta_columns import DeltaBatch
 from core.lateness import Lateness
 from schemas import dead_letter, envelope
@@ -19,7 +23,9 @@ from schemas.envelope import Envelope, LinkRow, OutcomeRow, SnapshotRow
 from schemas.event import Ignored, Kind, MetricEvent, Rejection
 from schemas.link import Link, decode_link
 from schemas.platform import Platform
-from schemas.topics import CAMPAIGN_LINKS, METRICS_TOPICS
+from schemas.rate import decode_rate
+from schemas.rollup import RateFact
+from schemas.topics import CAMPAIGN_LINKS, METRICS_TOPICS, RATES
 
 ACCOUNT_HEADER: Final = "parallax-account"
 MAX_ROWS: Final = 8_000
@@ -58,14 +64,15 @@ class RejectedRow(msgspec.Struct, frozen=True):
 
 
 class Ingested(msgspec.Struct, frozen=True):
-    """What one batch became: envelopes as (target partition, bytes), dead letters, rows seen, and the source's
-    watermark.
+    """What one batch became: envelopes as (target partition, bytes), dead letters, rows seen, the source's watermark,
+    and exchange rates for every partition of the rollups log.
     """
 
     envelopes: list[tuple[int, bytes]]
     rejected: list[RejectedRow]
     rows: int
     watermark_ms: int
+    rates: list[RateFact] = []
 
 
 class Ingest(msgspec.Struct, frozen=True):
@@ -84,6 +91,7 @@ class Ingest(msgspec.Struct, frozen=True):
         """
         envelopes: list[tuple[int, bytes]] = []
         rejected: list[RejectedRow] = []
+        rates: list[RateFact] = []
         rows = 0
         for chunk in chunks(records):
             routed = _Routed(self, topic, partition, watermark_ms, lag)
@@ -93,7 +101,8 @@ class Ingest(msgspec.Struct, frozen=True):
             rows += routed.rows
             envelopes += routed.envelopes()
             rejected += routed.rejected
-        return Ingested(envelopes, rejected, rows, watermark_ms)
+            rates += routed.rates
+        return Ingested(envelopes, rejected, rows, watermark_ms, rates)
 
     def heartbeat(self, topic: str, partition: int, watermark_ms: int, *, idle: bool) -> list[tuple[int, bytes]]:
         """Envelopes without rows that carry a source partition's watermark to every target partition."""
@@ -126,6 +135,7 @@ class _Routed:
         self.watermark_ms = watermark_ms
         self.lag = lag
         self.rejected: list[RejectedRow] = []
+        self.rates: list[RateFact] = []
         self.rows = 0
         self._targets: dict[str, int] = {}
         self._snapshots: dict[int, list[SnapshotRow]] = {}
@@ -141,6 +151,9 @@ class _Routed:
     def add(self, record: SourceRecord) -> None:
         if self.topic == CAMPAIGN_LINKS:
             self._add_link(record)
+            return
+        if self.topic == RATES:
+            self._add_rate(record)
             return
         payload = record.value
         if payload is not None and len(payload) <= self.config.max_payload_bytes and not record.headers:
@@ -181,11 +194,24 @@ class _Routed:
             record.key, record.value, arrival_ms=record.timestamp, max_bytes=self.config.max_payload_bytes
         )
         if isinstance(outcome, Link):
-            outcome = self.config.lateness.judge_link(outcome, record.timestamp) or outcome
+            outcome = self.config.lateness.judge_fact("link", outcome.updated_ms, record.timestamp) or outcome
         if isinstance(outcome, Link):
             target = self._target(f"{outcome.platform}:{outcome.platform_campaign_id}")
             self._links.setdefault(target, []).append(LinkRow(record.offset, 0, outcome))
             self.watermark_ms = max(self.watermark_ms, record.timestamp)
+        else:
+            self._end(record, 0, outcome)
+
+    def _add_rate(self, record: SourceRecord) -> None:
+        self.rows += 1
+        outcome = decode_rate(
+            record.key, record.value, arrival_ms=record.timestamp, max_bytes=self.config.max_payload_bytes
+        )
+        if isinstance(outcome, RateFact):
+            outcome = self.config.lateness.judge_fact("rate", outcome.updated_ms, record.timestamp) or outcome
+        if isinstance(outcome, RateFact):
+            self.rates.append(outcome)
+            self._outcomes.append(OutcomeRow(record.offset, 0, Merge.APPLIED))
         else:
             self._end(record, 0, outcome)
 

@@ -1,21 +1,31 @@
 """Insights: one campaign and window, from the rollups that lie in it.
 
 Averages of normalized values are weighted by the platforms' confidence; totals are sums of integers; ``roas`` is
-pooled revenue over spend and exists only where all money is in one known currency. Formulas: ``consistency_score``
-and the composite as in ``core.normalizer``.
+pooled revenue over spend and exists only where all money is in one known currency: what ``reporting`` converts
+stands beside it. Formulas: ``consistency_score`` and the composite as in ``core.normalizer``.
 """
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from hashlib import blake2b
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from core.normalizer import NormalizedMetrics, confidence, consistency_score, normalize_counts
 from core.profile import Profile
+from core.rates import Conversion, Rates
+from core.rates import add as add_reporting
 from core.ratios import UNKNOWN_SPEND
 from core.window import Window, bounds
 from schemas.calendar import end_of_day
-from schemas.insight import CrossPlatformInsight, InsightTotals, MoneyTotals, Phase, PlatformBreakdown, Version
+from schemas.insight import (
+    CrossPlatformInsight,
+    InsightTotals,
+    MoneyTotals,
+    Phase,
+    PlatformBreakdown,
+    ReportingTotals,
+    Version,
+)
 from schemas.metrics import (
     CLICKS,
     CONVERSIONS,
@@ -30,6 +40,8 @@ from schemas.metrics import (
 )
 from schemas.platform import Platform
 from schemas.rollup import Rollup, Totals
+
+NO_RATES: Final = Rates()
 
 
 class Part(NamedTuple):
@@ -64,7 +76,7 @@ def _sum(left: int | None, right: int | None) -> int | None:
     return right if left is None else left if right is None else left + right
 
 
-def _totals(values: Sequence[int | None], money: list[MoneyTotals]) -> InsightTotals:
+def _totals(values: Sequence[int | None], money: list[MoneyTotals], reporting: ReportingTotals | None) -> InsightTotals:
     single = money[0] if len(money) == 1 else None
     return InsightTotals(
         impressions=values[IMPRESSIONS],
@@ -77,7 +89,17 @@ def _totals(values: Sequence[int | None], money: list[MoneyTotals]) -> InsightTo
         spend_micros=single.spend_micros if single else None,
         revenue_micros=single.revenue_micros if single else None,
         money=money,
+        reporting=reporting,
     )
+
+
+def _reporting(parts: Iterable[Part], rates: Rates) -> ReportingTotals | None:
+    if not rates.table.currency:
+        return None
+    conversion = Conversion(rates)
+    for rollup, totals in parts:
+        conversion.add(rollup.day, totals.money)
+    return conversion.totals()
 
 
 def _ratio(numerator: int | None, denominator: int | None, scale: float = 1.0) -> float | None:
@@ -110,10 +132,10 @@ def _coverage(window: Window, index: int, parts: Sequence[Part]) -> float:
 
 
 def _breakdown(
-    platform: Platform, window: Window, index: int, parts: Sequence[Part], profile: Profile
+    platform: Platform, window: Window, index: int, parts: Sequence[Part], profile: Profile, rates: Rates
 ) -> tuple[PlatformBreakdown, NormalizedMetrics]:
     values, money = add_totals(part.totals for part in parts)
-    totals = _totals(values, money)
+    totals = _totals(values, money, _reporting(parts, rates))
     values[SPEND], values[REVENUE] = totals.spend_micros, totals.revenue_micros
     scored = normalize_counts(platform, values, totals.currency or "", profile)
     rollups = [part.rollup for part in parts]
@@ -159,7 +181,14 @@ def _weighted(name: str, scored: Mapping[str, NormalizedMetrics]) -> float | Non
 
 
 def build(
-    campaign_id: str, window: Window, index: int, parts: Sequence[Part], profile: Profile, as_of: str, version: Version
+    campaign_id: str,
+    window: Window,
+    index: int,
+    parts: Sequence[Part],
+    profile: Profile,
+    as_of: str,
+    version: Version,
+    rates: Rates = NO_RATES,
 ) -> CrossPlatformInsight:
     """The insight of a window's parts, as preliminary; the caller settles phase and correction."""
     by_platform: dict[str, list[Part]] = defaultdict(list)
@@ -170,9 +199,11 @@ def build(
     breakdowns: dict[str, PlatformBreakdown] = {}
     scored: dict[str, NormalizedMetrics] = {}
     for name, own in by_platform.items():
-        breakdowns[name], scored[name] = _breakdown(Platform(name), window, index, own, profile)
+        breakdowns[name], scored[name] = _breakdown(Platform(name), window, index, own, profile, rates)
     values, money = add_totals(part.totals for part in parts)
-    totals = _totals(values, money)
+    reported = [breakdown.totals.reporting for breakdown in breakdowns.values()]
+    reporting = add_reporting(filter(None, reported), rates.table.currency) if rates.table.currency else None
+    totals = _totals(values, money, reporting)
     roas, roas_reason = _roas(money)
     composites = {name: metrics.composite_score for name, metrics in scored.items()}
     ranked = sorted((-score, name) for name, score in composites.items() if score is not None)

@@ -13,6 +13,7 @@ from core.campaigns import Campaigns, InsightConfig
 from core.ingest import Ingest, RejectedRow, SourceRecord
 from schemas.insight import CrossPlatformInsight
 from schemas.prediction import CtrPrediction
+from schemas.rollup import RateFact
 
 
 class Computed(msgspec.Struct, frozen=True):
@@ -33,6 +34,7 @@ def compute(
     single = msgspec.structs.replace(ingest, partitions=1)
     offset = rows = 0
     rejected: list[RejectedRow] = []
+    rates: list[RateFact] = []
     watermarks: dict[tuple[str, int], int] = {}
     for topic, partition, records in batches:
         source = (topic, partition)
@@ -40,6 +42,7 @@ def compute(
         watermarks[source] = ingested.watermark_ms
         rejected += ingested.rejected
         rows += ingested.rows
+        rates += ingested.rates
         for _, payload in ingested.envelopes:
             aggregate.apply(offset, payload)
             offset += 1
@@ -48,7 +51,7 @@ def compute(
             aggregate.apply(offset, payload)
             offset += 1
     _, messages = aggregate.take_writes(publish=True)
-    for position, message in enumerate(messages):
+    for position, message in enumerate([*rates, *messages]):
         _, payload = rollup_record(message)
         campaigns.apply(position, payload)
     return Computed(

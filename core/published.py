@@ -1,12 +1,15 @@
 """What was last published of a window, and how a change after its end is told."""
 
 from collections.abc import Iterable, Mapping
+from typing import Final
 
 import msgspec
 
 from core.insight import Part, add_totals
 from schemas.insight import Correction, CrossPlatformInsight, Phase, Version
 from schemas.metrics import METRICS, REVENUE, SPEND
+
+REPORTING: Final = "reporting_"
 
 
 class Published(msgspec.Struct, array_like=True):
@@ -48,14 +51,27 @@ def flat_totals(parts: Iterable[Part]) -> dict[str, int]:
     return flat
 
 
+def flat_reporting(insight: CrossPlatformInsight) -> dict[str, int]:
+    """A window's money in the reporting currency, named so that it stands beside ``flat_totals``."""
+    reporting = insight.totals.reporting
+    if reporting is None:
+        return {}
+    amounts = {"spend_micros": reporting.spend_micros, "revenue_micros": reporting.revenue_micros}
+    return {f"{REPORTING}{name}:{reporting.currency}": micros for name, micros in amounts.items() if micros is not None}
+
+
 def difference(before: Mapping[str, int], after: Mapping[str, int]) -> dict[str, int]:
     """After minus before, for every total that changed; an absent one counts as zero."""
     changes = {name: after.get(name, 0) - before.get(name, 0) for name in sorted({*before, *after})}
     return {name: change for name, change in changes.items() if change}
 
 
-def reason_for(before: list[str], after: list[str]) -> str:
-    """Why a settled window changed: a platform campaign left, one arrived, or a report was restated."""
+def reason_for(before: list[str], after: list[str], changes: Mapping[str, int]) -> str:
+    """Why a settled window changed: a platform campaign left, one arrived, a report was restated, or nothing but the
+    exchange rate is another.
+    """
     if set(before) - set(after):
         return "campaign_link"
+    if changes and before == after and all(name.startswith(REPORTING) for name in changes):
+        return "exchange_rate"
     return "restatement" if before == after else "late_data"

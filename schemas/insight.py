@@ -35,12 +35,34 @@ class MoneyTotals(msgspec.Struct, frozen=True):
     revenue_micros: int | None
 
 
+class RateUsed(msgspec.Struct, frozen=True):
+    """An exchange rate: one unit of ``currency`` was ``rate`` units of the reporting currency on ``date``."""
+
+    currency: str
+    date: str
+    rate: str
+
+
+class ReportingTotals(msgspec.Struct, frozen=True, kw_only=True):
+    """Money in the reporting currency, by the rates of the days on which it was reported.
+
+    Amounts are None where nothing was reported, and where a rate is missing: ``missing`` then lists ``currency:date``.
+    """
+
+    currency: str
+    spend_micros: int | None
+    revenue_micros: int | None
+    roas: float | None
+    rates: list[RateUsed]
+    missing: list[str]
+
+
 class InsightTotals(msgspec.Struct, frozen=True, kw_only=True):
     """Sums over the platforms, None where no platform reports the metric. ``conversions_micros`` are 1e-6 of a
     conversion.
 
     ``spend_micros`` and ``revenue_micros`` are in ``currency``; all three are None where the money is in several
-    currencies, which ``money`` then lists.
+    currencies, which ``money`` then lists. ``reporting`` is None where there is no reporting currency.
     """
 
     impressions: int | None
@@ -53,6 +75,7 @@ class InsightTotals(msgspec.Struct, frozen=True, kw_only=True):
     spend_micros: int | None
     revenue_micros: int | None
     money: list[MoneyTotals]
+    reporting: ReportingTotals | None = None
 
 
 class PlatformBreakdown(msgspec.Struct, frozen=True, kw_only=True):

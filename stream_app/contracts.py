@@ -15,6 +15,7 @@ from schemas.dead_letter import HEADER, DeadLetter
 from schemas.insight import CrossPlatformInsight
 from schemas.link import CampaignLink
 from schemas.prediction import CtrPrediction
+from schemas.rate import ExchangeRate
 from stream_app.errors import SetupError
 
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
@@ -45,6 +46,9 @@ CONTRACTS: Final = {
     ),
     "campaign-link": Contract(
         CampaignLink, 1, "Campaign link", f"Value of a record on {topics.CAMPAIGN_LINKS}, keyed platform:campaign id."
+    ),
+    "exchange-rate": Contract(
+        ExchangeRate, 1, "Exchange rate", f"Value of a record on {topics.RATES}, keyed currency:date."
     ),
     "insight": Contract(
         CrossPlatformInsight,

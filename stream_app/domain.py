@@ -4,8 +4,10 @@ from core.campaigns import InsightConfig
 from core.ingest import Ingest
 from core.lateness import Lateness
 from core.profile import DEFAULT_PROFILE, load_profile
+from core.rates import RateTable
 from core.window import parse_window
 from stream_app.errors import SetupError
+from stream_app.rates_file import read_rates
 from stream_app.settings import Settings
 
 
@@ -36,4 +38,8 @@ def insight_config(settings: Settings) -> InsightConfig:
         profile=profile,
         final_after_ms={str(platform): after.ms for platform, after in settings.final_after.items()},
         emit_interval_ms=settings.emit_interval.ms,
+        rates=RateTable(
+            currency=settings.reporting_currency,
+            rates=() if settings.rates_file is None else read_rates(settings.rates_file),
+        ),
     )

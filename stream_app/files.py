@@ -87,7 +87,8 @@ def records(source: Source) -> Iterator[tuple[bytes, int]]:
 def key_of(record: bytes) -> bytes | None:
     """The Kafka key of a record: its campaign, where it is JSON that names exactly one at a known place.
 
-    Campaign links, whose topic is compacted, get ``platform:platform campaign id``.
+    Facts, whose topics are compacted, get what they are of: ``platform:platform campaign id`` of a link,
+    ``currency:date`` of an exchange rate.
     """
     try:
         body = orjson.loads(record)
@@ -97,6 +98,8 @@ def key_of(record: bytes) -> bytes | None:
         return None
     if (link := _id(body.get("platform_campaign_id"))) and isinstance(body.get("platform"), str):
         return f"{body['platform']}:{link}".encode()
+    if "rate" in body and isinstance(body.get("currency"), str) and isinstance(body.get("date"), str):
+        return f"{body['currency']}:{body['date']}".encode()
     campaigns = {_campaign(row) for row in _rows(body)}
     campaign = campaigns.pop() if len(campaigns) == 1 else None
     return campaign.encode() if campaign else None

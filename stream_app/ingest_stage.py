@@ -12,6 +12,7 @@ from typing import Any
 
 from faust.types import TP
 
+from core.aggregate import rollup_record
 from core.ingest import Ingest, Ingested, RejectedRow
 from schemas import dead_letter
 from schemas import topics as names
@@ -34,6 +35,7 @@ class IngestStage:
         self._ingest = ingest
         self._producer = producer
         self._routed = name(settings, names.ROUTED)
+        self._rollups = name(settings, names.ROLLUPS)
         self._dead_letters = name(settings, names.DEAD_LETTERS)
         self._base = {name(settings, base): base for base in names.INGEST_TOPICS}
         self._watermarks: dict[TP, int] = {}
@@ -100,6 +102,9 @@ class IngestStage:
 
     def _outgoing(self, ingested: Ingested) -> list[Outgoing]:
         sent = [Outgoing(self._routed, partition, None, payload) for partition, payload in ingested.envelopes]
+        for fact in ingested.rates:
+            key, payload = rollup_record(fact)
+            sent += [Outgoing(self._rollups, partition, key, payload) for partition in range(self._settings.partitions)]
         return sent + [self._letter(row) for row in ingested.rejected]
 
     def _letter(self, row: RejectedRow) -> Outgoing:

@@ -102,12 +102,15 @@ def plan(settings: Settings) -> tuple[Topic, ...]:
             )
             for base in names.METRICS_TOPICS.values()
         ),
-        Topic(
-            name=name(settings, names.CAMPAIGN_LINKS),
-            partitions=count,
-            compacted=True,
-            stamped_on_arrival=True,
-            max_message_bytes=input_bytes,
+        *(
+            Topic(
+                name=name(settings, base),
+                partitions=count,
+                compacted=True,
+                stamped_on_arrival=True,
+                max_message_bytes=input_bytes,
+            )
+            for base in names.FACT_TOPICS
         ),
         routed(name(settings, names.ROUTED), keep_days=7),
         routed(name(settings, names.ROLLUPS)),

@@ -18,7 +18,7 @@ from core.ingest import Ingest
 from schemas import insight as insight_codec
 from schemas.envelope import target_partition
 from schemas.insight import CrossPlatformInsight
-from schemas.rollup import Rollup, Watermark
+from schemas.rollup import Message, Rollup
 from tests.histories import HOUR, SOURCES, Flat, Source, Sources
 
 CONFIG = InsightConfig(final_after_ms=dict.fromkeys(("meta", "tiktok", "google_ads"), HOUR), emit_interval_ms=2)
@@ -104,6 +104,8 @@ class Pipeline:
         ingested = self.ingest.batch(*source, records, self.observed.get(source, -1))
         for target, payload in ingested.envelopes[:torn]:
             self.routed[target].append(payload)
+        for fact in ingested.rates[:torn]:
+            self._send(fact)
         if torn is None:
             self.read_to[source] += len(records)
             self.observed[source] = ingested.watermark_ms
@@ -147,9 +149,9 @@ class Pipeline:
         self.aggregates[partition] = restored
         self.applied[partition] = max(0, restored.mark.position + 1 - back)
 
-    def _send(self, message: Rollup | Watermark) -> None:
+    def _send(self, message: Message) -> None:
         key, payload = rollup_record(message)
-        if isinstance(message, Watermark):
+        if not isinstance(message, Rollup):
             for log in self.rollups:
                 log.append(payload)
             return

@@ -18,7 +18,7 @@ from schemas import prediction as prediction_codec
 from schemas.metrics import CLICKS, IMPRESSIONS, WIDTH
 from schemas.platform import Platform
 from schemas.prediction import CtrInputs, CtrPrediction, CtrRate
-from schemas.rollup import Rollup, Totals, Watermark
+from schemas.rollup import Message, Rollup, Totals, Watermark
 from tests.histories import DAY, HOUR, T0, Fact, arrange, link, snapshot
 from tests.pipeline import CONFIG, Pipeline, flat, put
 
@@ -69,7 +69,7 @@ class Driven:
         self.log: list[bytes] = []
         self.now = 0
 
-    def tell(self, *messages: Rollup | Watermark) -> None:
+    def tell(self, *messages: Message) -> None:
         for message in messages:
             self.log.append(rollup_record(message)[1])
             self.state.apply(len(self.log) - 1, self.log[-1])

@@ -232,7 +232,7 @@ def test_produce_wants_to_know_the_topic() -> None:
     for choice in ((), ("--links", "--platform", "meta")):
         result = run("produce", FILES[0], *choice)
         assert result.exit_code == 2
-        assert "either --platform or --links" in result.stderr
+        assert "one of --platform, --links and --rates" in result.stderr
 
 
 def test_the_plan_is_shown_without_a_server(monkeypatch: pytest.MonkeyPatch) -> None:
