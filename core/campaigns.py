@@ -327,7 +327,15 @@ class Campaigns:
         elif final:
             phase = Phase.FINAL
         return Published(
-            int(phase), insight.version.revision, digest, totals, members, self._sequence, correction, insight.as_of
+            phase=int(phase),
+            revision=insight.version.revision,
+            digest=digest,
+            totals=totals,
+            members=members,
+            sequence=self._sequence,
+            correction=correction,
+            as_of=insight.as_of,
+            maturity=insight.maturity,
         )
 
     def _render(

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from hashlib import blake2b
 from typing import Final, NamedTuple
 
+from core.maturity import share
 from core.normalizer import NormalizedMetrics, confidence, consistency_score, normalize_counts
 from core.profile import Profile
 from core.rates import Conversion, Rates
@@ -17,6 +18,7 @@ from core.rates import add as add_reporting
 from core.ratios import UNKNOWN_SPEND
 from core.window import Window, bounds
 from schemas.calendar import end_of_day
+from schemas.event import DAY_MS, HOUR_MS
 from schemas.insight import (
     CrossPlatformInsight,
     InsightTotals,
@@ -131,6 +133,17 @@ def _coverage(window: Window, index: int, parts: Sequence[Part]) -> float:
     return sum(least[day] for day in sorted(least)) / window.days
 
 
+def _maturity(platform: Platform, window: Window, index: int, parts: Sequence[Part], profile: Profile) -> float | None:
+    """How mature a platform's conversions are as of its newest report. A long window is as young as its last day."""
+    benchmarks = profile.platforms.get(platform)
+    if benchmarks is None or benchmarks.maturity is None:
+        return None
+    zones = {rollup.zone for rollup, _ in parts}
+    end_ms = max(end_of_day(index, zone) for zone in zones) if window.days else (index + 1) * HOUR_MS
+    as_of_ms = max(rollup.as_of_ms for rollup, _ in parts)
+    return share(benchmarks.maturity, (as_of_ms - end_ms) / DAY_MS)
+
+
 def _breakdown(
     platform: Platform, window: Window, index: int, parts: Sequence[Part], profile: Profile, rates: Rates
 ) -> tuple[PlatformBreakdown, NormalizedMetrics]:
@@ -165,6 +178,7 @@ def _breakdown(
         zone_assumed=any(not rollup.zone for rollup in rollups),
         basis=sorted({rollup.basis for rollup in rollups}),
         platform_campaigns=sorted({rollup.platform_campaign_id for rollup in rollups}),
+        maturity=_maturity(platform, window, index, parts, profile),
     )
     return breakdown, scored
 
@@ -234,4 +248,5 @@ def build(
         coverage={name: breakdown.coverage for name, breakdown in breakdowns.items()},
         platform_breakdown=breakdowns,
         benchmarks=profile.version,
+        maturity={name: breakdown.maturity for name, breakdown in breakdowns.items()},
     )

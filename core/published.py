@@ -6,7 +6,7 @@ from typing import Final
 import msgspec
 
 from core.insight import Part, add_totals
-from schemas.insight import Correction, CrossPlatformInsight, Phase, Version
+from schemas.insight import Correction, CrossPlatformInsight, Phase, Version, matured
 from schemas.metrics import METRICS, REVENUE, SPEND
 
 REPORTING: Final = "reporting_"
@@ -23,13 +23,15 @@ class Published(msgspec.Struct, array_like=True):
     sequence: int
     correction: Correction | None = None
     as_of: str = ""
+    maturity: dict[str, float | None] = {}
 
 
 def shown_as(insight: CrossPlatformInsight, published: Published) -> CrossPlatformInsight:
-    """The insight under the version, phase and correction with which its window was published."""
+    """The insight under the version, phase and correction with which its window was published, as of that time."""
+    if published.as_of:
+        insight = msgspec.structs.replace(matured(insight, published.maturity), as_of=published.as_of)
     return msgspec.structs.replace(
         insight,
-        as_of=published.as_of or insight.as_of,
         version=Version(published.revision, published.phase),
         phase=Phase(published.phase).name.lower(),
         correction=published.correction,

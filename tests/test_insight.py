@@ -4,6 +4,7 @@ import math
 from statistics import pvariance
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,6 +20,8 @@ from schemas.insight import (
     InsightTotals,
     MoneyTotals,
     PlatformBreakdown,
+    RateUsed,
+    ReportingTotals,
     Version,
 )
 from schemas.metrics import METRICS, REVENUE, SPEND, WIDTH
@@ -341,6 +344,42 @@ def golden() -> CrossPlatformInsight:
     )
 
 
+ADDED_BYTES = (
+    (
+        b'"revenue_micros":null}]}',
+        b'"revenue_micros":null}],"reporting":{"currency":"EUR","spend_micros":11234567,"revenue_micros":null,"roas":nul'
+        b'l,"rates":[{"currency":"USD","date":"2026-03-06","rate":"0.91"}],"missing":[]}}',
+    ),
+    (b'"platform_campaigns":["12021"]}', b'"platform_campaigns":["12021"],"maturity":0.88}'),
+    (b'"benchmarks":"2026-01"}', b'"benchmarks":"2026-01","maturity":{"meta":0.88}}'),
+)
+"""What fields at the end of their objects were added since, each in its place."""
+
+
+def extended() -> CrossPlatformInsight:
+    one = golden()
+    reporting = ReportingTotals(
+        currency="EUR",
+        spend_micros=11_234_567,
+        revenue_micros=None,
+        roas=None,
+        rates=[RateUsed("USD", "2026-03-06", "0.91")],
+        missing=[],
+    )
+    totals = msgspec.structs.replace(one.totals, reporting=reporting)
+    meta = msgspec.structs.replace(one.platform_breakdown["meta"], totals=totals)
+    one = msgspec.structs.replace(one, totals=totals, platform_breakdown={"meta": meta})
+    return insight_codec.matured(one, {"meta": 0.88})
+
+
 def test_version_1_of_an_insight_is_for_ever() -> None:
-    assert insight_codec.encode(golden()) == INSIGHT_BYTES
+    written = INSIGHT_BYTES
+    for place, added in ADDED_BYTES:
+        assert place in written
+        written = written.replace(place, added)
+    assert insight_codec.encode(extended()) == written
+    assert insight_codec.decode(written) == extended()
+
+
+def test_an_insight_of_before_the_added_fields_is_still_read() -> None:
     assert insight_codec.decode(INSIGHT_BYTES) == golden()

@@ -204,6 +204,11 @@ def test_conversion_is_exact_and_half_goes_to_even(nanos: int, amount: int) -> N
         assert convert(nanos, amount) == int(decimal.quantize(Decimal(1), rounding=ROUND_HALF_EVEN))
 
 
+@pytest.mark.parametrize(("amount", "converted"), [(1, 0), (2, 1), (3, 2), (5, 2), (7, 4), (9, 4)])
+def test_a_half_goes_to_the_even_neighbour(amount: int, converted: int) -> None:
+    assert convert(500_000_000, amount) == converted
+
+
 def reported(*parts: Any, held: Rates, kind: str = "24h") -> CrossPlatformInsight:
     return build("spring", parse_window(kind), FIRST, parts, DEFAULT_PROFILE, "", Version(1, 0), held)
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from stream_app.cli import about, demo, offline, records, servers
+from stream_app.cli import about, demo, maturity, offline, records, servers
 from stream_app.cli.shell import OneLine
 
 
@@ -38,7 +38,14 @@ def cli(ctx: click.Context, config: Path | None) -> None:
     ctx.obj = config
 
 
-for command in (*about.COMMANDS, *servers.COMMANDS, *records.COMMANDS, *offline.COMMANDS, *demo.COMMANDS):
+for command in (
+    *about.COMMANDS,
+    *servers.COMMANDS,
+    *records.COMMANDS,
+    *offline.COMMANDS,
+    *maturity.COMMANDS,
+    *demo.COMMANDS,
+):
     cli.add_command(command)
 
 
