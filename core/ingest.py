@@ -1,21 +1,24 @@
 """Ingest: one fetched batch of a source partition becomes one envelope a target partition.
 
 Exchange rates are no platform campaign's: they go to every partition of the rollups log, and are applied when they
-have been sent there.
+have been sent there. Facts of accounts are for ingest itself: whoever runs it knows them as ``AccountHistory``.
 
 Stateless. Every row ends as a row of an envelope, as an ignored row with its reason, or as a dead letter. Rows are
 routed by platform campaign, so that whatever is known of one lies in one ordered log.
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Final, Protocol
+from typing import Final
 
 import msgspec
 
+from core.accounts import AccountHistory, read_account
 from core.cell import Merge
 from core.delta_columns import DeltaBatch
 from core.lateness import Lateness
+from core.source_record import SourceRecord
 from schemas import dead_letter, envelope
+from schemas.account import AccountFact
 from schemas.calendar import Accounts
 from schemas.dead_letter import DeadLetter, SourcePosition
 from schemas.decode import Reader, decode_record
@@ -25,35 +28,13 @@ from schemas.link import Link, decode_link
 from schemas.platform import Platform
 from schemas.rate import decode_rate
 from schemas.rollup import RateFact
-from schemas.topics import CAMPAIGN_LINKS, METRICS_TOPICS, RATES
+from schemas.topics import ACCOUNTS, CAMPAIGN_LINKS, METRICS_TOPICS, RATES
+
+__all__ = ["Ingest", "Ingested", "RejectedRow", "SourceRecord", "chunks"]
 
 ACCOUNT_HEADER: Final = "parallax-account"
 MAX_ROWS: Final = 8_000
 MAX_BYTES: Final = 1 << 20
-
-
-class SourceRecord(Protocol):
-    """What is read of a fetched record."""
-
-    @property
-    def offset(self) -> int:
-        """Its place in the partition."""
-
-    @property
-    def timestamp(self) -> int:
-        """When it arrived, UTC milliseconds."""
-
-    @property
-    def key(self) -> bytes | None:
-        """Its key."""
-
-    @property
-    def value(self) -> bytes | None:
-        """Its payload."""
-
-    @property
-    def headers(self) -> Sequence[tuple[str, bytes]]:
-        """Its headers."""
 
 
 class RejectedRow(msgspec.Struct, frozen=True):
@@ -84,17 +65,24 @@ class Ingest(msgspec.Struct, frozen=True):
     max_payload_bytes: int = 65_536
 
     def batch(
-        self, topic: str, partition: int, records: Sequence[SourceRecord], watermark_ms: int = -1, lag: int = 0
+        self,
+        topic: str,
+        partition: int,
+        records: Sequence[SourceRecord],
+        watermark_ms: int = -1,
+        lag: int = 0,
+        history: AccountHistory | None = None,
     ) -> Ingested:
         """Decode, judge and route a batch. ``topic`` is the base name; ``watermark_ms`` is what the source had
-        observed before, ``lag`` how many of its records are yet to be read.
+        observed before, ``lag`` how many of its records are yet to be read. ``history`` must know of every fact of an
+        account that arrived no later than the records; without one the configured accounts hold.
         """
         envelopes: list[tuple[int, bytes]] = []
         rejected: list[RejectedRow] = []
         rates: list[RateFact] = []
         rows = 0
-        for chunk in chunks(records):
-            routed = _Routed(self, topic, partition, watermark_ms, lag)
+        for chunk, accounts in self._chunks(records, history):
+            routed = _Routed(self, accounts, topic, partition, watermark_ms, lag)
             for record in chunk:
                 routed.add(record)
             watermark_ms = routed.watermark_ms
@@ -103,6 +91,17 @@ class Ingest(msgspec.Struct, frozen=True):
             rejected += routed.rejected
             rates += routed.rates
         return Ingested(envelopes, rejected, rows, watermark_ms, rates)
+
+    def _chunks(
+        self, records: Sequence[SourceRecord], history: AccountHistory | None
+    ) -> Iterable[tuple[Sequence[SourceRecord], Accounts]]:
+        """Chunks, and the accounts as of their arrival."""
+        for chunk in chunks(records):
+            if history is None:
+                yield chunk, self.accounts
+            else:
+                for run in history.runs([record.timestamp for record in chunk]):
+                    yield chunk[run.start : run.stop], history.at(chunk[run.start].timestamp)
 
     def heartbeat(self, topic: str, partition: int, watermark_ms: int, *, idle: bool) -> list[tuple[int, bytes]]:
         """Envelopes without rows that carry a source partition's watermark to every target partition."""
@@ -128,7 +127,9 @@ PLATFORM_OF: Final = {topic: platform for platform, topic in METRICS_TOPICS.item
 class _Routed:
     """The rows of one chunk, on their way to target partitions."""
 
-    def __init__(self, config: Ingest, topic: str, partition: int, watermark_ms: int, lag: int) -> None:
+    def __init__(
+        self, config: Ingest, accounts: Accounts, topic: str, partition: int, watermark_ms: int, lag: int
+    ) -> None:
         self.config = config
         self.topic = topic
         self.partition = partition
@@ -141,10 +142,10 @@ class _Routed:
         self._snapshots: dict[int, list[SnapshotRow]] = {}
         self._links: dict[int, list[LinkRow]] = {}
         self._outcomes: list[OutcomeRow] = []
-        self._deltas = DeltaBatch(config.accounts, config.lateness, config.partitions)
+        self._deltas = DeltaBatch(accounts, config.lateness, config.partitions)
         self._reader = Reader(
             platform=PLATFORM_OF.get(topic, Platform.UNKNOWN),
-            accounts=config.accounts,
+            accounts=accounts,
             max_bytes=config.max_payload_bytes,
         )
 
@@ -154,6 +155,10 @@ class _Routed:
             return
         if self.topic == RATES:
             self._add_rate(record)
+            return
+        if self.topic == ACCOUNTS:
+            self.rows += 1
+            self._forward(record, read_account(record, self.config.lateness, self.config.max_payload_bytes))
             return
         payload = record.value
         if payload is not None and len(payload) <= self.config.max_payload_bytes and not record.headers:
@@ -211,9 +216,14 @@ class _Routed:
             outcome = self.config.lateness.judge_fact("rate", outcome.updated_ms, record.timestamp) or outcome
         if isinstance(outcome, RateFact):
             self.rates.append(outcome)
-            self._outcomes.append(OutcomeRow(record.offset, 0, Merge.APPLIED))
-        else:
+        self._forward(record, outcome)
+
+    def _forward(self, record: SourceRecord, outcome: RateFact | AccountFact | Ignored | Rejection) -> None:
+        """A fact of no platform campaign is applied when it has reached those who need it."""
+        if isinstance(outcome, Ignored | Rejection):
             self._end(record, 0, outcome)
+        else:
+            self._outcomes.append(OutcomeRow(record.offset, 0, Merge.APPLIED))
 
     def _end(self, record: SourceRecord, index: int, outcome: Ignored | Rejection) -> None:
         code = outcome.code if isinstance(outcome, Rejection) else outcome.reason

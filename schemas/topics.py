@@ -11,6 +11,7 @@ METRICS_TOPICS: Final = {
 }
 CAMPAIGN_LINKS: Final = "ads.campaign-links"
 RATES: Final = "ads.rates"
+ACCOUNTS: Final = "ads.accounts"
 ROUTED: Final = "ads.metrics.routed"
 ROLLUPS: Final = "ads.rollups"
 INSIGHTS: Final = "insights.cross-platform"
@@ -18,6 +19,6 @@ INSIGHTS_LATEST: Final = "insights.latest"
 PREDICTIONS: Final = "predictions.ctr"
 DEAD_LETTERS: Final = "ads.dead-letters"
 
-FACT_TOPICS: Final = (CAMPAIGN_LINKS, RATES)
+FACT_TOPICS: Final = (CAMPAIGN_LINKS, RATES, ACCOUNTS)
 """Compacted inputs: facts beside the metrics, the last one of a key holds."""
 INGEST_TOPICS: Final = (*METRICS_TOPICS.values(), *FACT_TOPICS)

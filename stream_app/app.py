@@ -13,6 +13,7 @@ from mode import CrashingSupervisor
 from yarl import URL
 
 from schemas import topics as names
+from stream_app.account_follower import AccountFollower
 from stream_app.aggregate_stage import AggregateStage
 from stream_app.batch_transport import Batch, BatchConsumer, BatchTransport
 from stream_app.domain import ingest_config, insight_config
@@ -77,7 +78,8 @@ class ParallaxApp(faust.App):
         self.blocks: Any = self._table("blocks")
         self.campaigns: Any = self._table("campaigns")
         self.hot = HotWriter(HotStore.of(settings), lambda: self.insights.rebuild()) if settings.cache_enabled else None
-        self.ingest = IngestStage(settings, ingest_config(settings), self.batches)
+        self.accounts = AccountFollower(settings, ingest_config(settings))
+        self.ingest = IngestStage(settings, ingest_config(settings), self.batches, self.accounts)
         self.aggregate = AggregateStage(settings, self.blocks, self.batches, lambda: self.consumer)
         self.insights = InsightStage(
             settings, insight_config(settings), self.campaigns, self.batches, lambda: self.consumer, self.hot
@@ -173,8 +175,9 @@ class ParallaxApp(faust.App):
             await self.ingest.heartbeat(self.consumer, set(self.consumer.assignment()))
 
     async def on_first_start(self) -> None:
-        """The producer is there before the first batch is."""
+        """The producer is there, and the accounts are known, before the first batch comes."""
         await self.batches.start()
+        await self.accounts.start()
         await super().on_first_start()
 
     async def on_stop(self) -> None:
@@ -187,6 +190,7 @@ class ParallaxApp(faust.App):
                 log.warning("no last checkpoint before the stop: %s", error)
         await super().on_stop()
         await self.batches.stop()
+        await self.accounts.stop()
 
     @property
     def draining(self) -> bool:

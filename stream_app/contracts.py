@@ -10,6 +10,7 @@ from typing import Any, Final
 import msgspec
 
 from schemas import topics
+from schemas.account import AccountRecord
 from schemas.canonical import CanonicalEvent
 from schemas.dead_letter import HEADER, DeadLetter
 from schemas.insight import CrossPlatformInsight
@@ -49,6 +50,9 @@ CONTRACTS: Final = {
     ),
     "exchange-rate": Contract(
         ExchangeRate, 1, "Exchange rate", f"Value of a record on {topics.RATES}, keyed currency:date."
+    ),
+    "account": Contract(
+        AccountRecord, 1, "Facts of an ad account", f"Value of a record on {topics.ACCOUNTS}, keyed platform:account."
     ),
     "insight": Contract(
         CrossPlatformInsight,

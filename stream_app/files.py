@@ -32,6 +32,8 @@ CAMPAIGN_PATHS: Final = (
     "campaign.id",  # Google Ads, REST; the flat key of the same name is looked up first
 )
 ROWS_PATHS: Final = ("data", "data.list", "results")
+ACCOUNT_MARKS: Final = frozenset({"version", "platform", "account_id"})
+NO_ACCOUNT_MARKS: Final = frozenset({"kind", "campaign_id"})
 REPORTING: Final = (Platform.META, Platform.TIKTOK, Platform.GOOGLE_ADS)
 NAME_MARKS: Final = {Platform.META: "meta", Platform.TIKTOK: "tiktok", Platform.GOOGLE_ADS: "google"}
 PROBED: Final = 500
@@ -88,7 +90,7 @@ def key_of(record: bytes) -> bytes | None:
     """The Kafka key of a record: its campaign, where it is JSON that names exactly one at a known place.
 
     Facts, whose topics are compacted, get what they are of: ``platform:platform campaign id`` of a link,
-    ``currency:date`` of an exchange rate.
+    ``currency:date`` of an exchange rate, ``platform:account`` of an account.
     """
     try:
         body = orjson.loads(record)
@@ -100,6 +102,8 @@ def key_of(record: bytes) -> bytes | None:
         return f"{body['platform']}:{link}".encode()
     if "rate" in body and isinstance(body.get("currency"), str) and isinstance(body.get("date"), str):
         return f"{body['currency']}:{body['date']}".encode()
+    if body.keys() >= ACCOUNT_MARKS and not NO_ACCOUNT_MARKS & body.keys():
+        return f"{body['platform']}:{body['account_id']}".encode()
     campaigns = {_campaign(row) for row in _rows(body)}
     campaign = campaigns.pop() if len(campaigns) == 1 else None
     return campaign.encode() if campaign else None

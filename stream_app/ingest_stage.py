@@ -16,6 +16,7 @@ from core.aggregate import rollup_record
 from core.ingest import Ingest, Ingested, RejectedRow
 from schemas import dead_letter
 from schemas import topics as names
+from stream_app.account_follower import AccountFollower
 from stream_app.batch_transport import Batch, BatchConsumer
 from stream_app.producer import BatchProducer, Outgoing
 from stream_app.settings import Settings
@@ -30,8 +31,9 @@ IN_FLIGHT = 4
 class IngestStage:
     """State of one worker: what each source partition has observed, and what has been told of it."""
 
-    def __init__(self, settings: Settings, ingest: Ingest, producer: BatchProducer) -> None:
+    def __init__(self, settings: Settings, ingest: Ingest, producer: BatchProducer, accounts: AccountFollower) -> None:
         self._settings = settings
+        self._accounts = accounts
         self._ingest = ingest
         self._producer = producer
         self._routed = name(settings, names.ROUTED)
@@ -58,10 +60,16 @@ class IngestStage:
         tp: TP = event.message.tp
         await self._room.acquire()
         try:
+            await self._accounts.catch_up()
             highwater = consumer.highwater(tp) or 0
             lag = max(0, highwater - batch.records[-1].offset - 1)
             ingested = self._ingest.batch(
-                self._base[tp.topic], tp.partition, batch.records, self._watermarks.get(tp, -1), lag
+                self._base[tp.topic],
+                tp.partition,
+                batch.records,
+                self._watermarks.get(tp, -1),
+                lag,
+                self._accounts.history,
             )
             self._watermarks[tp] = ingested.watermark_ms
             # What speaks is not idle to those who hear it: whether it has come to its end is to be told again.

@@ -36,6 +36,7 @@ class Topic(msgspec.Struct, frozen=True, kw_only=True):
     partitions: int
     compacted: bool = False
     retention_ms: int = -1
+    compaction_lag_ms: int = COMPACTION_LAG_MS
     stamped_on_arrival: bool = False
     routed: bool = False
     max_message_bytes: int = DERIVED_MAX_BYTES
@@ -50,7 +51,7 @@ class Topic(msgspec.Struct, frozen=True, kw_only=True):
             "min.insync.replicas": str(max(1, replication_factor - 1)),
         }
         if self.compacted:
-            config["min.compaction.lag.ms"] = str(COMPACTION_LAG_MS)
+            config["min.compaction.lag.ms"] = str(self.compaction_lag_ms)
         return config
 
 
@@ -107,6 +108,8 @@ def plan(settings: Settings) -> tuple[Topic, ...]:
                 name=name(settings, base),
                 partitions=count,
                 compacted=True,
+                # A row is read by the facts of its arrival, so those must be there for as long as it is.
+                compaction_lag_ms=settings.horizon.ms if base == names.ACCOUNTS else COMPACTION_LAG_MS,
                 stamped_on_arrival=True,
                 max_message_bytes=input_bytes,
             )

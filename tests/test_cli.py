@@ -232,7 +232,7 @@ def test_produce_wants_to_know_the_topic() -> None:
     for choice in ((), ("--links", "--platform", "meta")):
         result = run("produce", FILES[0], *choice)
         assert result.exit_code == 2
-        assert "one of --platform, --links and --rates" in result.stderr
+        assert "one of --platform, --links, --rates and --accounts" in result.stderr
 
 
 def test_the_plan_is_shown_without_a_server(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -247,7 +247,10 @@ def test_the_plan_is_shown_without_a_server(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_schema_prints_one_or_all() -> None:
     every = json.loads(run("schema").stdout)
-    assert list(every) == ["metric-event", "campaign-link", "insight", "prediction", "dead-letter"]
+    assert list(every) == [
+        *("metric-event", "campaign-link", "exchange-rate", "account"),
+        *("insight", "prediction", "dead-letter"),
+    ]
     assert json.loads(run("schema", "insight").stdout) == every["insight"]
     result = run("schema", "nothing")
     assert result.exit_code == 2

@@ -6,6 +6,7 @@ from pathlib import Path
 import orjson
 from click.testing import CliRunner
 
+from schemas.account import AccountFact, decode_account
 from schemas.decode import Reader, decode_record
 from schemas.event import IgnoreReason, MetricEvent, RejectCode
 from schemas.link import Link, decode_link
@@ -58,11 +59,12 @@ def test_every_topic_that_is_named_exists() -> None:
 
 
 def test_the_example_records_are_taken() -> None:
-    event, link, rate = (
+    event, link, account, rate = (
         orjson.loads(re.sub(r"\s+", " ", text)) for text in re.findall(r'`(\{"version".+?\})`', README, re.DOTALL)
     )
     arrival = 1767225600000
     outcomes = decode_record(orjson.dumps(event), Reader(platform=Platform.META), arrival_ms=arrival)
     assert [type(outcome) for outcome in outcomes] == [MetricEvent]
     assert isinstance(decode_link(None, orjson.dumps(link), arrival_ms=arrival, max_bytes=65536), Link)
+    assert isinstance(decode_account(None, orjson.dumps(account), arrival_ms=arrival, max_bytes=65536), AccountFact)
     assert isinstance(decode_rate(None, orjson.dumps(rate), arrival_ms=arrival, max_bytes=65536), RateFact)

@@ -29,6 +29,7 @@ MICROS: Final = 1_000_000
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
 @click.option("--links", "link_files", multiple=True, metavar="FILE", help="Campaign links. Repeatable.")
 @click.option("--rates", "rate_files", multiple=True, metavar="FILE", help="Exchange rates, as published. Repeatable.")
+@click.option("--accounts", "account_files", multiple=True, metavar="FILE", help="Facts of accounts. Repeatable.")
 @click.option("--platform", type=click.Choice(PLATFORMS), help="Whose rows these are. Default: each file's content.")
 @click.option("--account", default="", metavar="ID", help="Account of rows that name none.")
 @click.option("--window", "windows", multiple=True, help="1h, 24h, 7d ... Repeatable. Default: the settings' windows.")
@@ -43,6 +44,7 @@ def insights(
     files: tuple[str, ...],
     link_files: tuple[str, ...],
     rate_files: tuple[str, ...],
+    account_files: tuple[str, ...],
     platform: str | None,
     account: str,
     windows: tuple[str, ...],
@@ -67,6 +69,7 @@ def insights(
     config = insight_config(settings, windows)
     sources = [as_source(file) for file in files]
     facts = {
+        names.ACCOUNTS: [as_source(file) for file in account_files],
         names.CAMPAIGN_LINKS: [as_source(file) for file in link_files],
         names.RATES: [as_source(file) for file in rate_files],
     }
