@@ -122,14 +122,21 @@ def _roas(money: list[MoneyTotals]) -> tuple[float | None, str | None]:
 
 
 def _coverage(window: Window, index: int, parts: Sequence[Part]) -> float:
-    """Share of the window that a platform has reported: of each day, what its least advanced platform campaign has."""
-    if not window.days:
-        return 1.0
+    """Share of the window that a platform has reported: of each day, or of what lies in the hour, what its least
+    advanced platform campaign has.
+    """
     least: dict[int, float] = {}
     for rollup, _ in parts:
-        length = end_of_day(rollup.day, rollup.zone) - rollup.start_ms
-        share = min(1.0, max(0.0, (rollup.covered_ms - rollup.start_ms) / length))
-        least[rollup.day] = min(share, least.get(rollup.day, 1.0))
+        start_ms, end_ms = rollup.start_ms, end_of_day(rollup.day, rollup.zone)
+        if not window.days:
+            # A day of a zone of half or quarter hours begins and ends within an hour of UTC.
+            start_ms, end_ms = max(start_ms, index * HOUR_MS), min(end_ms, (index + 1) * HOUR_MS)
+        # Rows of an assumed zone beside those of the known one may lie outside of its day: they say all there is.
+        reported = (rollup.covered_ms - start_ms) / (end_ms - start_ms) if start_ms < end_ms else 1.0
+        reported = min(1.0, max(0.0, reported))
+        least[rollup.day] = min(reported, least.get(rollup.day, 1.0))
+    if not window.days:
+        return min(least.values())
     return sum(least[day] for day in sorted(least)) / window.days
 
 

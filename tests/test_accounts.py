@@ -319,7 +319,7 @@ def test_facts_of_accounts_and_rates_through_the_worker(app: Live) -> None:
     """
     worker, feed = app.start(), Feed(app.settings)
     app.ready(worker)
-    feed.publish([sim(row("2026-03-07", DAY, campaign=str(number))) for number in range(20)])
+    feed.publish([sim(row("2026-03-07", DAY, campaign=f"c{number}")) for number in range(20)])
     app.drain(feed.count)
     rate = {"version": 1, "date": "2026-03-07", "currency": "EUR", "per": "USD", "rate": "1.1"}
     feed.publish(
@@ -330,13 +330,13 @@ def test_facts_of_accounts_and_rates_through_the_worker(app: Live) -> None:
             SimRecord(RATES, b"EUR:2026-03-08", b"{}", T0, []),
         ]
     )
-    feed.publish([sim(row("2026-03-07", 2 * DAY, 2, campaign=str(number))) for number in range(10)])
+    feed.publish([sim(row("2026-03-07", 2 * DAY, 2, campaign=f"c{number}")) for number in range(10)])
     app.drain(feed.count)
     worker.process.kill()
     worker = app.start()
     app.ready(worker)
     feed.publish([SimRecord(RATES, b"EUR:2026-03-07", json.dumps(rate | {"rate": 1.2}).encode(), T0, [])])
-    feed.publish([sim(row("2026-03-08", 3 * DAY, campaign="1"))])
+    feed.publish([sim(row("2026-03-08", 3 * DAY, campaign="c1"))])
     accounting = app.drain(feed.count)
     found = offline(feed, app.settings)
     expected = by_id(found.insights)
@@ -348,5 +348,5 @@ def test_facts_of_accounts_and_rates_through_the_worker(app: Live) -> None:
         for each in expected.values()
         if each.window == "24h" and each.window_start == "2026-03-07"
     }
-    assert ("meta:0", 1_200_000) in spends
-    assert ("meta:19", None) in spends
+    assert ("meta:c0", 1_200_000) in spends
+    assert ("meta:c19", None) in spends
