@@ -21,7 +21,10 @@ from stream_app.topics import name
 
 log = logging.getLogger(__name__)
 
-FETCH_WAIT_MS = 500
+FETCH_WAIT_MS = 20
+"""A broker answers a connection's requests in turn: a question waits for a fetch that waits for news. So none is under
+way while there is nothing to read, and the last one that is ends soon.
+"""
 AGAIN_S = 0.2
 
 
@@ -57,6 +60,7 @@ class AccountFollower:
             raise ServerAbsent(f"no Kafka at {self._settings.kafka_bootstrap}: {error}") from error
         self._consumer.assign(self._partitions)
         await self._consumer.seek_to_beginning(*self._partitions)
+        self._consumer.pause(*self._partitions)
         await self.catch_up()
 
     async def stop(self) -> None:
@@ -85,8 +89,13 @@ class AccountFollower:
                     self._answered = self.asked
 
     async def _read(self, ends: dict[TopicPartition, int]) -> None:
-        for tp, end in ends.items():
-            while await self._consumer.position(tp) < end:
-                fetched = await self._consumer.getmany(timeout_ms=FETCH_WAIT_MS)
-                for records in fetched.values():
-                    self.history.take(records, self._ingest.lateness, self._ingest.max_payload_bytes)
+        behind = [tp for tp, end in ends.items() if await self._consumer.position(tp) < end]
+        self._consumer.resume(*behind)
+        try:
+            for tp in behind:
+                while await self._consumer.position(tp) < ends[tp]:
+                    fetched = await self._consumer.getmany(timeout_ms=FETCH_WAIT_MS)
+                    for records in fetched.values():
+                        self.history.take(records, self._ingest.lateness, self._ingest.max_payload_bytes)
+        finally:
+            self._consumer.pause(*behind)

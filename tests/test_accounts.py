@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -296,6 +297,11 @@ def test_the_follower_knows_whatever_was_there_when_it_was_asked(app: Live) -> N
                 feed.publish([sim(account(T0, account_id="7", time_zone=(LA, KOLKATA)[number % 2]))])
                 await follower.catch_up()
                 assert zone(follower, "7") == (LA, KOLKATA)[number % 2]
+            began, asked = time.monotonic(), follower.asked
+            for _ in range(20):
+                await follower.catch_up()
+            # A question that waited for a fetch to time out would take half a second.
+            assert (follower.asked - asked, time.monotonic() - began < 5) == (20, True)
             asked = follower.asked
             await asyncio.gather(*(follower.catch_up() for _ in range(20)))
             assert 1 <= follower.asked - asked <= 2
