@@ -1,18 +1,13 @@
 """Which windows a changed exchange rate may change."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Final
 
-from core.campaign import Campaign
+from core.campaign import Campaign, Owner
 from core.rates import Rates
 from schemas.rollup import RateFact, Rollup
 
-
-def currencies_of(rollup: Rollup) -> set[str]:
-    """The currencies of a rollup's money."""
-    totals = [totals for _, totals in rollup.hours]
-    if rollup.day_totals is not None:
-        totals.append(rollup.day_totals)
-    return {money.currency for each in totals for money in each.money}
+NOTHING: Final[Mapping[Owner, Rollup]] = {}
 
 
 def repriced(
@@ -27,9 +22,19 @@ def repriced(
             held = places.setdefault(day, {})
             held[fact.currency] = min(place, held.get(fact.currency, place))
     for campaign in campaigns:
-        for day in campaign.by_day.keys() & places.keys():
-            on_day = places[day]
-            for rollup in campaign.by_day[day].values():
-                first = min((on_day[code] for code in currencies_of(rollup) if code in on_day), default=None)
+        for day, on_day in places.items():
+            for rollup in campaign.by_day.get(day, NOTHING).values():
+                first = _first(rollup, on_day)
                 if first is not None:
                     yield rollup, first
+
+
+def _first(rollup: Rollup, places: Mapping[str, int]) -> int | None:
+    """The first place of a rate for one of the currencies of a rollup's money."""
+    first: int | None = None
+    for totals in (rollup.day_totals, *[totals for _, totals in rollup.hours]):
+        for money in totals.money if totals is not None else ():
+            place = places.get(money.currency)
+            if place is not None and (first is None or place < first):
+                first = place
+    return first

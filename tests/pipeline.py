@@ -293,13 +293,18 @@ class Reader:
 
 
 def flat(insight: CrossPlatformInsight) -> Flat:
-    """An insight's totals by metric, and money by currency."""
+    """An insight's totals by metric, money by currency, and by the reporting currency where there is one."""
     counts = ("impressions", "clicks", "link_clicks", "conversions_micros", "engagements", "video_views")
     totals = {name: value for name in counts if (value := getattr(insight.totals, name)) is not None}
     for money in insight.totals.money:
         for name in ("spend_micros", "revenue_micros"):
             if (value := getattr(money, name)) is not None:
                 totals[f"{name}:{money.currency}" if money.currency else name] = value
+    reporting = insight.totals.reporting
+    if reporting is not None:
+        for name in ("spend_micros", "revenue_micros"):
+            if (value := getattr(reporting, name)) is not None:
+                totals[f"reporting_{name}:{reporting.currency}"] = value
     return totals
 
 

@@ -286,6 +286,38 @@ def directly(links: Path, windows: tuple[str, ...]) -> tuple[list[bytes], list[b
     return list(map(insight.encode, computed.insights)), list(map(prediction.encode, computed.predictions))
 
 
+def test_facts_of_accounts_and_rates_are_files_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, rates, accounts = tmp_path / "meta.jsonl", tmp_path / "rates.jsonl", tmp_path / "accounts.jsonl"
+    row = {
+        "account_id": "7",
+        "campaign_id": "1",
+        "date_start": "2026-01-03",
+        "date_stop": "2026-01-03",
+        "spend": "2.00",
+    }
+    rows.write_text(json.dumps(row) + "\n")
+    rate = {"version": 1, "date": "2026-01-02", "currency": "EUR", "per": "USD", "rate": "1.5"}
+    rates.write_text(json.dumps(rate) + "\n")
+    account = {"version": 1, "platform": "meta", "account_id": "7", "time_zone": "Asia/Kolkata", "currency": "EUR"}
+    accounts.write_text(json.dumps(account) + "\n")
+    command: Arguments = ("insights", rows, "--rates", rates, "--accounts", accounts, "--window", "24h")
+    assert "PARALLAX_REPORTING_CURRENCY" in the_line(run(*command))
+    monkeypatch.setenv("PARALLAX_REPORTING_CURRENCY", "USD")
+    result = run(*command, "--format", "json")
+    found = json.loads(result.stdout)
+    assert found["totals"]["currency"] == "EUR"
+    assert found["totals"]["reporting"] == {
+        "currency": "USD",
+        "spend_micros": 3_000_000,
+        "revenue_micros": None,
+        "roas": None,
+        "rates": [{"currency": "EUR", "date": "2026-01-02", "rate": "1.5"}],
+        "missing": [],
+    }
+    assert found["platform_breakdown"]["meta"]["zones"] == ["Asia/Kolkata"]
+    assert result.stderr.startswith("3 records = 3 rows: 3 applied")
+
+
 @pytest.mark.parametrize("windows", [("24h",), ("7d", "1h")])
 def test_insights_of_files_are_those_of_the_core(links: Path, windows: tuple[str, ...]) -> None:
     options = [option for window in windows for option in ("--window", window)]

@@ -423,7 +423,7 @@ def offline(history: Sequence[Fact]) -> Computed:
     return compute([(*name, held) for name, held in arrange(history).items()], Ingest(partitions=1), REPORTING)
 
 
-@examples(150)
+@examples(100)
 @given(histories(), st.lists(rate_records, min_size=1, max_size=6), schedules(), st.data())
 def test_any_course_of_events_gives_the_insights_of_the_offline_computation(
     history: list[Fact], changes: list[Fact], schedule: list[Any], data: st.DataObject
