@@ -51,7 +51,7 @@ def measure(bootstrap: str, workload: Workload, partitions: int) -> Measured:
         feed.publish(workload.stream())
         load = load_average()
         started = time.time()
-        worker = LocalWorker(_environment(settings), Path(folder) / "worker.log")
+        worker = LocalWorker(worker_environment(settings), Path(folder) / "worker.log")
         drained = Drained(settings)
         try:
             clock = _Clock(worker, drained, feed.count)
@@ -71,7 +71,7 @@ def measure(bootstrap: str, workload: Workload, partitions: int) -> Measured:
         )
 
 
-def _environment(settings: Settings) -> dict[str, str]:
+def worker_environment(settings: Settings) -> dict[str, str]:
     """These settings for the worker, and nothing that this process was told of others."""
     theirs = {
         name: value

@@ -12,7 +12,7 @@ from itertools import groupby
 import msgspec
 
 from core.lateness import Lateness
-from core.source_record import SourceRecord
+from core.source_record import SourceRecord, arrival_of
 from schemas.account import AccountFact, decode_account
 from schemas.calendar import Account, Accounts
 from schemas.event import Ignored, Rejection
@@ -24,9 +24,10 @@ KEPT = 8
 
 def read_account(record: SourceRecord, lateness: Lateness, max_bytes: int) -> AccountFact | Rejection | Ignored:
     """The fact of an account record, or why it is none."""
-    outcome = decode_account(record.key, record.value, arrival_ms=record.timestamp, max_bytes=max_bytes)
+    arrival_ms = arrival_of(record)
+    outcome = decode_account(record.key, record.value, arrival_ms=arrival_ms, max_bytes=max_bytes)
     if isinstance(outcome, AccountFact):
-        return lateness.judge_fact("account", outcome.updated_ms, record.timestamp) or outcome
+        return lateness.judge_fact("account", outcome.updated_ms, arrival_ms) or outcome
     return outcome
 
 

@@ -4,61 +4,59 @@ Everything here is a function of a prefix of that log: applying it again from an
 under the same revisions. Snapshots are idempotent by pull time and content, deltas by event id, links by their time;
 source positions (the fence) only tell a redelivered row, which is not counted again, from a duplicate, which is.
 
-A checkpoint's table writes are ordered: event ids, blocks, links, then the mark. The mark carries the position up to
-which all else is whole. After a crash between them, ids past the mark are dropped and the log is applied again from
-the mark: a block that is already ahead refuses what it holds, and no delta is lost or added twice. Rollups wait until
-the log has been applied as far as any block or link was ahead: only then is the state again that of one prefix.
+A checkpoint's table writes are ordered: event ids, blocks, links, then the mark, then deletes. The mark carries the
+position up to which all else is whole. After a crash between them, ids past the mark are dropped and the log is applied
+again from the mark: a block that is already ahead refuses what it holds, and no delta is lost or added twice. Rollups
+wait until the log has been applied as far as any block or link was ahead: only then is the state again that of one
+prefix.
+
+With a ``Retention`` the watermark of each prefix says which days take rows, and which blocks and event ids go. What
+goes is deleted by the first checkpoint after the one that sent its last rollup; links, tallies and the fence stay.
 """
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
-from itertools import repeat
 from typing import Final, NamedTuple
 
 import msgspec
 import numpy as np
 
-from core import block as block_codec
 from core.accounting import RECORDS
-from core.block import Block
+from core.aggregate_table import (
+    MARK_KEY,
+    BlockKey,
+    Mark,
+    PlatformCampaign,
+    TableWrite,
+    decode_key,
+    decode_mark,
+    link_key,
+    pack,
+)
+from core.block import Block, revision_of
+from core.blocks import IN_MEMORY, REFUSED, Blocks, CorruptTable
 from core.cell import Merge, cell_of, merge
+from core.delta_rows import DeltaRows
+from core.event_ids import EventIds
+from core.late_rows import LateRow, late_deltas, late_snapshot
 from core.links import Linked, own_name
-from core.panes import Panes
-from core.view import day_view
+from core.retention import NEVER, NO_FLOORS, Retention
+from core.rollups import rollup, rollup_record, withdrawn
 from core.watermark import Watermarks
 from schemas import envelope as envelope_codec
-from schemas import rollup as rollup_codec
-from schemas.envelope import ID_BYTES, DeltaColumns, Envelope, LinkRow, SnapshotRow, column_matrix
+from schemas.envelope import DeltaColumns, Envelope, LinkRow, SnapshotRow
+from schemas.event import RejectCode
 from schemas.platform import Platform
 from schemas.rollup import Rollup, Watermark
+from schemas.topics import CAMPAIGN_LINKS
+
+__all__ = ["MARK_KEY", "Aggregate", "CorruptTable", "LateRow", "Mark", "TableWrite", "rollup_record"]
 
 Source = tuple[str, int]
 Position = tuple[int, int]
-PlatformCampaign = tuple[Platform, str]
-BlockKey = tuple[Platform, str, int]
 
-IDS_PER_CHUNK: Final = 32_768
-_pack: Final = msgspec.msgpack.Encoder().encode
-
-
-class Mark(msgspec.Struct, array_like=True):
-    """The last write of a checkpoint. ``position`` is the routed offset up to which the table is whole, −1 for none;
-    ``published`` the revision up to which every rollup has been sent; ``reached`` the watermark over all sources.
-    """
-
-    position: int = -1
-    published: int = 0
-    fences: list[tuple[str, int, int, int]] = []
-    watermarks: list[tuple[str, int, int, bool]] = []
-    tallies: dict[str, dict[str, int]] = {}
-    reached: int = -1
-
-
-class TableWrite(NamedTuple):
-    """One write to the partition's table. No value deletes the key."""
-
-    key: bytes
-    value: bytes | None
+_decode_linked: Final = msgspec.msgpack.Decoder(Linked).decode
+_PLATFORMS: Final = {str(platform): platform for platform in Platform}
 
 
 class Redelivery(NamedTuple):
@@ -70,89 +68,110 @@ class Redelivery(NamedTuple):
         return isinstance(position, tuple) and position <= self.fence
 
 
-_mark_decoder: Final = msgspec.msgpack.Decoder(Mark)
-_key_decoder: Final = msgspec.msgpack.Decoder(tuple[str, str, str, int])
-_linked_decoder: Final = msgspec.msgpack.Decoder(Linked)
-
-MARK_KEY: Final = _pack(("mark", "", "", 0))
-
-
 class Aggregate:
-    """One partition. ``sources`` are the (topic, partition) pairs whose watermarks it waits for."""
+    """One partition. ``sources`` are the (topic, partition) pairs whose watermarks it waits for.
 
-    def __init__(self, partition: int = 0, sources: Iterable[Source] = ()) -> None:
+    ``table`` is where the writes of a checkpoint end up before the next one is taken: from there blocks come back that
+    have left memory, in which ``in_memory`` of them stay. Without a table all stay, and without ``retention`` nothing
+    ever goes.
+    """
+
+    def __init__(
+        self,
+        partition: int = 0,
+        sources: Iterable[Source] = (),
+        *,
+        retention: Retention | None = None,
+        table: Mapping[bytes, bytes] | None = None,
+        in_memory: int = IN_MEMORY,
+    ) -> None:
         self.partition = partition
         self.mark = Mark()
         self.position = -1
         self.tallies: dict[str, Counter[str]] = defaultdict(Counter)
         self.watermarks: Watermarks[Source] = Watermarks(list(sources))
+        self._settled = -1
         self.lags: dict[Source, int] = {}
+        self.blocks = Blocks(table, in_memory)
+        self.ids = EventIds()
+        self._retention = retention
+        self._undated = {source for source, _, _ in self.watermarks.dump() if source[0] == CAMPAIGN_LINKS}
+        self._floors = NO_FLOORS
         self._fences: dict[Source, Position] = {}
-        self._blocks: dict[BlockKey, Block] = {}
-        self._days: dict[PlatformCampaign, set[int]] = defaultdict(set)
         self._links: dict[PlatformCampaign, Linked] = {}
-        self._panes = Panes()
-        self._pane_blocks: list[Block] = []
-        self._seen: dict[int, set[bytes]] = defaultdict(set)
-        self._new_ids: dict[int, list[bytes]] = defaultdict(list)
-        self._dirty: set[Block] = set()
         self._dirty_links: set[PlatformCampaign] = set()
         self._owed: set[BlockKey] = set()
         self._owed_links: set[PlatformCampaign] = set()
+        self._deletes: list[TableWrite] = []
+        self._late: list[LateRow] = []
         self._changed = False
         self._told_watermark = -1
         self._furthest = -1
 
     @classmethod
-    def restore(cls, table: Mapping[bytes, bytes], partition: int = 0, sources: Iterable[Source] = ()) -> "Aggregate":
-        """The state that a partition's table holds. Rollups that may not have been sent are owed again."""
-        state = cls(partition, sources)
+    def restore(
+        cls,
+        table: Mapping[bytes, bytes],
+        partition: int = 0,
+        sources: Iterable[Source] = (),
+        *,
+        retention: Retention | None = None,
+        in_memory: int = IN_MEMORY,
+    ) -> "Aggregate":
+        """The state that a partition's table holds. Rollups that may not have been sent are owed again, and so are
+        the deletes of what is past its floor. No block is decoded.
+
+        Raises ``ValueError`` for a table of another version.
+        """
+        state = cls(partition, sources, retention=retention, table=table, in_memory=in_memory)
         if MARK_KEY in table:
-            state._restore_mark(_mark_decoder.decode(table[MARK_KEY]))
+            state._restore_mark(decode_mark(table[MARK_KEY]))
+        published = state.mark.published
+        shared: dict[int, int] = {}
         for key, value in table.items():
-            kind, platform, campaign_id, number = _key_decoder.decode(key)
+            kind, platform, campaign_id, number = decode_key(key)
             if kind == "block":
-                state._restore_block(Block(Platform(platform), campaign_id, number), value)
+                owner, day = (_PLATFORMS[platform], campaign_id), shared.setdefault(number, number)
+                revision = revision_of(value)
+                state.blocks.restore(owner, day)
+                state._furthest = max(state._furthest, revision - 1)
+                if revision > published:
+                    state._owed.add((*owner, day))
             elif kind == "link":
-                linked = _linked_decoder.decode(value)
-                state._links[linked.platform, linked.platform_campaign_id] = linked
+                linked = _decode_linked(value)
+                owner = (linked.platform, linked.platform_campaign_id)
+                state._links[owner] = linked
                 state._furthest = max(state._furthest, linked.revision - 1)
-                if linked.revision > state.mark.published:
-                    state._owed_links.add((linked.platform, linked.platform_campaign_id))
+                if linked.revision > published:
+                    state._owed_links.add(owner)
             elif kind == "ids":
-                day, position = int(platform), int(campaign_id)
-                if position <= state.mark.position:
-                    state._seen[day].update(_split_ids(value))
+                state.ids.restore(int(platform), key, value if int(campaign_id) <= state.mark.position else None)
+        state._expire()
         return state
 
     def _restore_mark(self, mark: Mark) -> None:
         self.mark = mark
         self.position = mark.position
-        self.watermarks = Watermarks([source for source, _, _ in self.watermarks.dump()], mark.reached)
+        sources = [source for source, _, _ in self.watermarks.dump()]
+        self.watermarks = Watermarks(sources, mark.reached, mark.settled)
         self._fences = {(topic, partition): (offset, index) for topic, partition, offset, index in mark.fences}
         for topic, partition, watermark, idle in mark.watermarks:
             self.watermarks.observe((topic, partition), watermark, idle=idle)
         for topic, tally in mark.tallies.items():
             self.tallies[topic].update(tally)
+        self._raise_floors()
 
-    def _restore_block(self, block: Block, value: bytes) -> None:
-        block_codec.decode(value, block, self._panes)
-        self._keep(block)
-        self._furthest = max(self._furthest, block.revision - 1)
-        self._pane_blocks += [block] * (len(self._panes) - len(self._pane_blocks))
-        if block.revision > self.mark.published:
-            self._owed.add((block.platform, block.campaign_id, block.day))
+    def _raise_floors(self) -> None:
+        if self._retention is not None:
+            self._settled = self.watermarks.settled(self._retention.quiet_ms, self._undated)
+            self._floors = self._retention.floors(self._settled)
 
-    def _keep(self, block: Block) -> None:
-        self._blocks[block.platform, block.campaign_id, block.day] = block
-        self._days[block.platform, block.campaign_id].add(block.day)
-
-    def _block(self, key: BlockKey) -> Block:
-        block = self._blocks.get(key)
-        if block is None:
-            block = Block(*key)
-            self._keep(block)
-        return block
+    def _expire(self) -> None:
+        """Let go of what is past its floor and owes nothing."""
+        self._deletes += self.blocks.expire(
+            self._floors.block, lambda key: key in self._owed or key[:2] in self._owed_links
+        )
+        self._deletes += self.ids.expire(self._floors.delta)
 
     def apply(self, offset: int, payload: bytes) -> None:
         """Apply one envelope of the routed log. Offsets at or below the position are skipped: their effects are here.
@@ -175,11 +194,15 @@ class Aggregate:
         for link in message.links:
             last = max(last, self._apply_link(link, offset + 1, tally, seen))
         for snapshot in message.snapshots:
-            last = max(last, self._apply_snapshot(snapshot, offset + 1, tally, seen))
+            if snapshot.event.day < self._floors.snapshot:
+                last = max(last, self._refuse_snapshot(message, snapshot, tally, seen))
+            else:
+                last = max(last, self._apply_snapshot(snapshot, offset + 1, tally, seen))
         if message.deltas is not None:
-            last = max(last, self._apply_deltas(message.deltas, offset + 1, tally, seen))
+            last = max(last, self._apply_deltas(message, message.deltas, offset + 1, tally, seen))
         self._fences[source] = last
         self._observe(source, message)
+        self._raise_floors()
         self.position = offset
         self._changed = True
 
@@ -212,7 +235,7 @@ class Aggregate:
 
     def _apply_snapshot(self, row: SnapshotRow, revision: int, tally: Counter[str], seen: Redelivery) -> Position:
         event = row.event
-        block = self._block((event.platform, event.campaign_id, event.day))
+        block = self.blocks.block((event.platform, event.campaign_id, event.day))
         key, cell = cell_of(event)
         held = block.cells.get(key)
         kept, outcome = merge(held, cell)
@@ -224,59 +247,42 @@ class Aggregate:
             self._count(tally, outcome, place)
         return place
 
+    def _refuse_snapshot(self, message: Envelope, row: SnapshotRow, tally: Counter[str], seen: Redelivery) -> Position:
+        place = (row.offset, row.index)
+        if place not in seen:
+            self._count(tally, RejectCode.TOO_LATE, place)
+            self._late.append(late_snapshot(message, row, self._settled))
+        return place
+
     def _touch(self, block: Block, revision: int) -> None:
-        block.revision = max(block.revision, revision)
-        self._dirty.add(block)
+        self.blocks.touch(block, revision)
         self._owed.add((block.platform, block.campaign_id, block.day))
 
-    def _apply_deltas(self, deltas: DeltaColumns, revision: int, tally: Counter[str], seen: Redelivery) -> Position:
-        rows = np.array([self._pane_row(key) for key in deltas.keys], dtype=np.int64)
-        key_index = np.frombuffer(deltas.key_index, dtype="<u4")
-        offsets = np.frombuffer(deltas.offsets, dtype="<i8")
-        indexes = np.frombuffer(deltas.indexes, dtype="<u4")
-        days = [self._panes.key(row).day for row in rows.tolist()]
-        fresh = self._fresh(deltas.ids, key_index, days)
-        self._count_deltas(offsets, indexes, fresh, tally, seen)
-        ahead = np.array([self._pane_blocks[row].restored >= revision for row in rows.tolist()])[key_index]
-        wanted = fresh & ~ahead
-        if wanted.any():
-            targets = rows[key_index][wanted]
-            observed = np.frombuffer(deltas.observed, dtype="<i8")[wanted]
-            self._panes.add(targets, column_matrix(deltas)[wanted], observed)
-            for row in np.unique(targets).tolist():
-                self._touch(self._pane_blocks[row], revision)
-        return max(zip(offsets[-1:].tolist(), indexes[-1:].tolist(), strict=True), default=(-1, -1))
-
-    def _pane_row(self, encoded: bytes) -> int:
-        row = self._panes.row(encoded)
-        if row == len(self._pane_blocks):
-            key = self._panes.key(row)
-            block = self._block((key.platform, key.campaign_id, key.day))
-            block.pane_rows.append(row)
-            self._pane_blocks.append(block)
-        return row
-
-    def _fresh(self, ids: bytes, key_index: "np.ndarray", days: list[int]) -> "np.ndarray":
-        """Which rows carry an event id for the first time."""
-        fresh = np.ones(len(key_index), dtype=bool)
-        row_days = repeat(days[0]) if len(set(days)) == 1 else [days[index] for index in key_index.tolist()]
-        for row, (digest, day) in enumerate(zip(_split_ids(ids), row_days, strict=False)):
-            seen = self._seen[day]
-            if digest in seen:
-                fresh[row] = False
-            else:
-                seen.add(digest)
-                self._new_ids[day].append(digest)
-        return fresh
-
-    def _count_deltas(
-        self, offsets: "np.ndarray", indexes: "np.ndarray", fresh: "np.ndarray", tally: Counter[str], seen: Redelivery
-    ) -> None:
-        offset, index = seen.fence
-        first_time = (offsets > offset) | ((offsets == offset) & (indexes > index))
+    def _apply_deltas(
+        self, message: Envelope, deltas: DeltaColumns, revision: int, tally: Counter[str], seen: Redelivery
+    ) -> Position:
+        pane_rows = [self.blocks.pane_row(key, self._floors.delta) for key in deltas.keys]
+        rows = DeltaRows.of(deltas)
+        last = max(zip(rows.offsets[-1:].tolist(), rows.indexes[-1:].tolist(), strict=True), default=(-1, -1))
+        first_time = rows.beyond(seen.fence)
+        tally[RECORDS] += int((first_time & (rows.indexes == 0)).sum())
+        if REFUSED in pane_rows:
+            refused = (np.array(pane_rows) == REFUSED)[rows.key_index]
+            late = late_deltas(message, deltas.keys, rows.where(refused & first_time), self._settled)
+            tally[RejectCode.TOO_LATE] += len(late)
+            self._late += late
+            rows, first_time = rows.where(~refused), first_time[~refused]
+        days = [NEVER if row == REFUSED else self.blocks.panes.key(row).day for row in pane_rows]
+        fresh = self.ids.fresh(rows.ids.tolist(), rows.key_index, days)
         tally[Merge.APPLIED] += int((first_time & fresh).sum())
         tally[Merge.DUPLICATE] += int((first_time & ~fresh).sum())
-        tally[RECORDS] += int((first_time & (indexes == 0)).sum())
+        ahead = [row != REFUSED and self.blocks.of_pane(row).restored >= revision for row in pane_rows]
+        wanted = fresh & ~np.array(ahead, dtype=bool)[rows.key_index]
+        if wanted.any():
+            rows = rows.where(wanted)
+            for row in self.blocks.panes.add(np.array(pane_rows)[rows.key_index], rows.values, rows.observed):
+                self._touch(self.blocks.of_pane(row), revision)
+        return last
 
     @property
     def owes(self) -> int:
@@ -286,12 +292,17 @@ class Aggregate:
     @property
     def pending(self) -> bool:
         """Whether a checkpoint would write or send anything."""
-        return self._changed or (self.owes > 0 and self._whole)
+        return self._changed or bool(self._deletes) or (self._whole and (self.owes > 0 or self.blocks.waiting))
 
     @property
     def _whole(self) -> bool:
         """Whether the state is that of a prefix of the log, and not ahead of it in part since a crash."""
         return self.position >= self._furthest
+
+    def take_late(self) -> list[LateRow]:
+        """The rows refused since the last checkpoint, to be durable as dead letters when the next one is."""
+        late, self._late = self._late, []
+        return late
 
     def take_writes(self, *, publish: bool) -> tuple[list[TableWrite], list[Rollup | Watermark]]:
         """The next checkpoint: table writes in the order in which they must be durable, and rollups to send after them.
@@ -303,9 +314,11 @@ class Aggregate:
         messages: list[Rollup | Watermark] = []
         mark_published = self.mark.published
         publish = publish and self._whole
+        # What went out with the last checkpoint is known to be out by now, and what goes out with this one is not.
+        self._expire()
         if publish:
             messages = self._take_messages()
-        writes = [*self._id_writes(), *self._block_writes(), *self._link_writes()]
+        writes = [*self.ids.take_writes(self.position), *self.blocks.take_writes(), *self._link_writes()]
         self.mark = Mark(
             position=self.position,
             published=mark_published,
@@ -313,48 +326,27 @@ class Aggregate:
             watermarks=[(topic, part, value, idle) for (topic, part), value, idle in self.watermarks.dump()],
             tallies={topic: dict(tally) for topic, tally in self.tallies.items()},
             reached=self.watermarks.value,
+            settled=self._settled,
         )
-        writes.append(TableWrite(MARK_KEY, _pack(self.mark)))
+        writes += [TableWrite(MARK_KEY, pack(self.mark)), *self._deletes]
+        self._deletes = []
         if publish:
             self.mark.published = self.position + 1
         self._changed = False
         return writes, messages
 
-    def _id_writes(self) -> list[TableWrite]:
-        writes = []
-        for day, ids in self._new_ids.items():
-            for chunk, start in enumerate(range(0, len(ids), IDS_PER_CHUNK)):
-                key = _pack(("ids", str(day), str(self.position), chunk))
-                writes.append(TableWrite(key, b"".join(ids[start : start + IDS_PER_CHUNK])))
-        self._new_ids.clear()
-        return writes
-
-    def _block_writes(self) -> list[TableWrite]:
-        writes = [
-            TableWrite(
-                _pack(("block", block.platform, block.campaign_id, block.day)), block_codec.encode(block, self._panes)
-            )
-            for block in self._dirty
-        ]
-        self._dirty.clear()
-        return writes
-
     def _link_writes(self) -> list[TableWrite]:
-        writes = [
-            TableWrite(_pack(("link", platform, campaign_id, 0)), _pack(self._links[platform, campaign_id]))
-            for platform, campaign_id in self._dirty_links
-        ]
+        writes = [TableWrite(link_key(owner), pack(self._links[owner])) for owner in self._dirty_links]
         self._dirty_links.clear()
         return writes
 
     def _take_messages(self) -> list[Rollup | Watermark]:
-        moved = self._owed_links
         messages: list[Rollup | Watermark] = []
-        for platform, campaign_id in moved:
-            for day in self._days.get((platform, campaign_id), ()):
-                self._owed.add((platform, campaign_id, day))
-                messages += self._withdrawn(self._links[platform, campaign_id], day)
-        messages += [self._rollup(self._blocks[key]) for key in self._owed]
+        for owner in self._owed_links:
+            for day in self.blocks.days(owner):
+                self._owed.add((*owner, day))
+                messages += withdrawn(self._links[owner], day)
+        messages += [rollup(*self.blocks.glance(key), self._links.get(key[:2])) for key in self._owed]
         self._owed.clear()
         self._owed_links.clear()
         watermark = self.watermarks.value
@@ -363,50 +355,10 @@ class Aggregate:
             messages.append(Watermark(partition=self.partition, watermark_ms=watermark))
         return messages
 
-    @staticmethod
-    def _withdrawn(linked: Linked, day: int) -> list[Rollup]:
-        return [
-            Rollup(
-                campaign_id=campaign,
-                platform=linked.platform,
-                platform_campaign_id=linked.platform_campaign_id,
-                day=day,
-                revision=linked.revision,
-                withdrawn=True,
-            )
-            for campaign in linked.former
-        ]
-
-    def _rollup(self, block: Block) -> Rollup:
-        linked = self._links.get((block.platform, block.campaign_id))
-        view = day_view(block, self._panes)
-        return Rollup(
-            campaign_id=linked.canonical if linked else own_name(block.platform, block.campaign_id),
-            platform=block.platform,
-            platform_campaign_id=block.campaign_id,
-            account_id=view.account_id,
-            day=block.day,
-            revision=max(block.revision, linked.revision if linked else 0),
-            day_totals=view.totals,
-            hours=view.hours,
-            start_ms=view.start_ms,
-            zone=view.zone,
-            covered_ms=view.covered_ms,
-            as_of_ms=view.as_of_ms,
-            basis=view.basis,
-        )
-
     def unlinked(self) -> list[str]:
         """Platform campaigns that stand for themselves, sorted."""
         return sorted(
-            own_name(*owner) for owner in self._days if owner not in self._links or not self._links[owner].campaign_id
+            own_name(*owner)
+            for owner in self.blocks.owners()
+            if owner not in self._links or not self._links[owner].campaign_id
         )
-
-
-def _split_ids(ids: bytes) -> list[bytes]:
-    return [ids[start : start + ID_BYTES] for start in range(0, len(ids), ID_BYTES)]
-
-
-def rollup_record(message: rollup_codec.Message) -> tuple[bytes, bytes]:
-    """Key and value of a record of the rollups topic."""
-    return rollup_codec.key(message), rollup_codec.encode(message)

@@ -16,7 +16,7 @@ from core.accounts import AccountHistory, read_account
 from core.cell import Merge
 from core.delta_columns import DeltaBatch
 from core.lateness import Lateness
-from core.source_record import SourceRecord
+from core.source_record import SourceRecord, arrival_of
 from schemas import dead_letter, envelope
 from schemas.account import AccountFact
 from schemas.calendar import Accounts
@@ -173,11 +173,12 @@ class _Routed:
         account = next(
             (value.decode("utf-8", "replace") for name, value in record.headers if name == ACCOUNT_HEADER), ""
         )
-        outcomes = decode_record(record.value, self._reader, arrival_ms=record.timestamp, account_hint=account)
+        arrival_ms = arrival_of(record)
+        outcomes = decode_record(record.value, self._reader, arrival_ms=arrival_ms, account_hint=account)
         for index, outcome in enumerate(outcomes):
             self.rows += 1
             if isinstance(outcome, MetricEvent):
-                refusal = self.config.lateness.judge(outcome, record.timestamp)
+                refusal = self.config.lateness.judge(outcome, arrival_ms)
                 if refusal is None:
                     self._add_event(outcome, record.offset, index)
                 else:
@@ -195,25 +196,23 @@ class _Routed:
 
     def _add_link(self, record: SourceRecord) -> None:
         self.rows += 1
-        outcome = decode_link(
-            record.key, record.value, arrival_ms=record.timestamp, max_bytes=self.config.max_payload_bytes
-        )
+        arrival_ms = arrival_of(record)
+        outcome = decode_link(record.key, record.value, arrival_ms=arrival_ms, max_bytes=self.config.max_payload_bytes)
         if isinstance(outcome, Link):
-            outcome = self.config.lateness.judge_fact("link", outcome.updated_ms, record.timestamp) or outcome
+            outcome = self.config.lateness.judge_fact("link", outcome.updated_ms, arrival_ms) or outcome
         if isinstance(outcome, Link):
             target = self._target(f"{outcome.platform}:{outcome.platform_campaign_id}")
             self._links.setdefault(target, []).append(LinkRow(record.offset, 0, outcome))
-            self.watermark_ms = max(self.watermark_ms, record.timestamp)
+            self.watermark_ms = max(self.watermark_ms, arrival_ms)
         else:
             self._end(record, 0, outcome)
 
     def _add_rate(self, record: SourceRecord) -> None:
         self.rows += 1
-        outcome = decode_rate(
-            record.key, record.value, arrival_ms=record.timestamp, max_bytes=self.config.max_payload_bytes
-        )
+        arrival_ms = arrival_of(record)
+        outcome = decode_rate(record.key, record.value, arrival_ms=arrival_ms, max_bytes=self.config.max_payload_bytes)
         if isinstance(outcome, RateFact):
-            outcome = self.config.lateness.judge_fact("rate", outcome.updated_ms, record.timestamp) or outcome
+            outcome = self.config.lateness.judge_fact("rate", outcome.updated_ms, arrival_ms) or outcome
         if isinstance(outcome, RateFact):
             self.rates.append(outcome)
         self._forward(record, outcome)
@@ -229,8 +228,11 @@ class _Routed:
         code = outcome.code if isinstance(outcome, Rejection) else outcome.reason
         self._outcomes.append(OutcomeRow(record.offset, index, str(code)))
         if isinstance(outcome, Rejection):
-            source = SourcePosition(self.topic, self.partition, record.offset, index, record.timestamp)
-            self.rejected.append(RejectedRow(dead_letter.describe(source, outcome.code, outcome.sentence), record))
+            source = SourcePosition(self.topic, self.partition, record.offset, index, arrival_of(record))
+            redrive = dead_letter.redrive_of(record.headers, record.timestamp)
+            first = redrive.id if redrive else msgspec.UNSET
+            letter = dead_letter.describe(source, outcome.code, outcome.sentence, first)
+            self.rejected.append(RejectedRow(letter, record))
 
     def _target(self, platform_campaign: str) -> int:
         target = self._targets.get(platform_campaign)

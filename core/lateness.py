@@ -1,7 +1,7 @@
 """Which records may still change the state: a property of the record, never of the moment of processing.
 
-A row is judged by its own arrival stamp. So a replay at any speed judges it as the live stream did, and the state
-stays a function of the set of records.
+A row is judged by its own arrival stamp, that of a redriven record by its first. So a replay at any speed judges it
+as the live stream did, and the state stays a function of the set of records.
 """
 
 import msgspec

@@ -39,7 +39,7 @@ def compute(
     history, read = AccountHistory(ingest.accounts), False
     if isinstance(batches, Sequence):
         batches = sorted(batches, key=lambda batch: batch[0] != ACCOUNTS)
-    aggregate, campaigns = Aggregate(), Campaigns(config)
+    aggregate, campaigns = Aggregate(), Campaigns(msgspec.structs.replace(config, horizon_ms=None))
     single = msgspec.structs.replace(ingest, partitions=1)
     offset = rows = 0
     rejected: list[RejectedRow] = []

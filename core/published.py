@@ -1,19 +1,33 @@
 """What was last published of a window, and how a change after its end is told."""
 
 from collections.abc import Iterable, Mapping
+from enum import StrEnum
 from typing import Final
 
 import msgspec
 
 from core.insight import Part, add_totals
-from schemas.insight import Correction, CrossPlatformInsight, Phase, Version, matured
+from schemas.insight import Correction, CrossPlatformInsight, Phase, ReportingTotals, Version, matured
 from schemas.metrics import METRICS, REVENUE, SPEND
+from schemas.rollup import Rollup
+
+
+class Reason(StrEnum):
+    """Why a settled window changed."""
+
+    CAMPAIGN_LINK = "campaign_link"
+    LATE_DATA = "late_data"
+    RESTATEMENT = "restatement"
+    EXCHANGE_RATE = "exchange_rate"
+
 
 REPORTING: Final = "reporting_"
 
 
 class Published(msgspec.Struct, array_like=True):
-    """What was last published of a window. ``sequence`` numbers the checkpoint that did."""
+    """What was last published of a window. ``sequence`` numbers the checkpoint that did; ``final_ms`` is when a
+    preliminary one was to become final.
+    """
 
     phase: int
     revision: int
@@ -23,7 +37,13 @@ class Published(msgspec.Struct, array_like=True):
     sequence: int
     correction: Correction | None = None
     as_of: str = ""
+    final_ms: int = 0
     maturity: dict[str, float | None] = {}
+
+    @property
+    def preliminary(self) -> bool:
+        """Whether it is still open."""
+        return self.phase == Phase.PRELIMINARY
 
 
 def shown_as(insight: CrossPlatformInsight, published: Published) -> CrossPlatformInsight:
@@ -36,6 +56,12 @@ def shown_as(insight: CrossPlatformInsight, published: Published) -> CrossPlatfo
         phase=Phase(published.phase).name.lower(),
         correction=published.correction,
     )
+
+
+def in_phase(insight: CrossPlatformInsight, phase: Phase) -> CrossPlatformInsight:
+    """The insight in a phase."""
+    version = Version(insight.version.revision, int(phase))
+    return msgspec.structs.replace(insight, version=version, phase=phase.name.lower())
 
 
 def flat_totals(parts: Iterable[Part]) -> dict[str, int]:
@@ -53,9 +79,8 @@ def flat_totals(parts: Iterable[Part]) -> dict[str, int]:
     return flat
 
 
-def flat_reporting(insight: CrossPlatformInsight) -> dict[str, int]:
+def flat_reporting(reporting: ReportingTotals | None) -> dict[str, int]:
     """A window's money in the reporting currency, named so that it stands beside ``flat_totals``."""
-    reporting = insight.totals.reporting
     if reporting is None:
         return {}
     amounts = {"spend_micros": reporting.spend_micros, "revenue_micros": reporting.revenue_micros}
@@ -68,12 +93,24 @@ def difference(before: Mapping[str, int], after: Mapping[str, int]) -> dict[str,
     return {name: change for name, change in changes.items() if change}
 
 
-def reason_for(before: list[str], after: list[str], changes: Mapping[str, int]) -> str:
-    """Why a settled window changed: a platform campaign left, one arrived, a report was restated, or nothing but the
-    exchange rate is another.
+def member(rollup: Rollup) -> str:
+    """A platform campaign's name in a window."""
+    return f"{rollup.platform}:{rollup.platform_campaign_id}"
+
+
+def reason_for(
+    before: Iterable[str], parts: Iterable[Part], withdrawn: Iterable[str], changes: Mapping[str, int]
+) -> Reason:
+    """Why a settled window of some members changed: a link brought one or took one (``withdrawn``), one reported
+    first, one restated what it had reported, or of all its totals only money in the reporting currency changed.
     """
-    if set(before) - set(after):
-        return "campaign_link"
-    if changes and before == after and all(name.startswith(REPORTING) for name in changes):
-        return "exchange_rate"
-    return "restatement" if before == after else "late_data"
+    held = set(before)
+    joined = [part.rollup for part in parts if member(part.rollup) not in held]
+    # A rollup of a higher revision than its link's has changed since: its own report made it a member.
+    if held & set(withdrawn) or any(0 < rollup.revision == rollup.link_revision for rollup in joined):
+        return Reason.CAMPAIGN_LINK
+    if joined:
+        return Reason.LATE_DATA
+    if changes and all(name.startswith(REPORTING) for name in changes):
+        return Reason.EXCHANGE_RATE
+    return Reason.RESTATEMENT

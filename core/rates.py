@@ -38,42 +38,36 @@ class RateTable(msgspec.Struct, frozen=True):
 
 
 class Rates:
-    """The rate that holds of each currency and day: the highest (time of update, content), whatever came first.
-
-    ``position`` is where in the rollups log one was last changed, −1 for nowhere.
-    """
+    """The rate that holds of each currency and day: the highest (time of update, content), whatever came first."""
 
     def __init__(self, table: RateTable | None = None) -> None:
         self.table = table or RateTable()
-        self.position = -1
-        self._newest: tuple[str, int] | None = None
+        self._places: dict[int, dict[str, int]] = defaultdict(dict)
         self._base: dict[str, dict[int, RateFact]] = defaultdict(dict)
         self._told: dict[str, dict[int, RateFact]] = defaultdict(dict)
         for fact in self.table.rates:
             _keep(self._base, fact)
 
     def put(self, fact: RateFact, position: int = -1) -> bool:
-        """Take a rate from the topic; whether it changed what holds."""
+        """Take a rate from the topic, at its offset in the rollups log; whether it changed what holds."""
         changed = _keep(self._told, fact)
-        if changed and position >= self.position:
-            self.position, self._newest = position, (fact.currency, fact.day)
+        if changed:
+            self._places[fact.day][fact.currency] = position
         return changed
 
     def expire(self, before_day: int) -> list[tuple[str, int]]:
-        """Forget the rates of the topic that no day from ``before_day`` on can take; their currencies and days.
-
-        The one that was changed last stays, for ``position`` is restored from it.
-        """
+        """Forget the rates of the topic that no day from ``before_day`` on can take; their currencies and days."""
         oldest = before_day - self.table.max_age_days
-        gone = [
-            (currency, day)
-            for currency, days in self._told.items()
-            for day in days
-            if day < oldest and (currency, day) != self._newest
-        ]
+        gone = [(currency, day) for day, held in self._places.items() if day < oldest for currency in held]
         for currency, day in gone:
             del self._told[currency][day]
+            self._places.pop(day, None)
         return gone
+
+    def revision(self, days: Iterable[int]) -> int:
+        """The sum of the places, from 1 on, of all rates that some days may take. It rises with every change of one."""
+        taken = {at for day in days for at in range(day - self.table.max_age_days, day + 1)}
+        return sum(place + 1 for day in taken if day in self._places for place in self._places[day].values())
 
     def lookup(self, currency: str, day: int) -> Found | None:
         """The rate into the reporting currency on a day: its own, else the newest earlier one of the last

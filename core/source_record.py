@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Protocol
 
+from schemas import dead_letter
+
 
 class SourceRecord(Protocol):
     """What is read of a fetched record."""
@@ -26,3 +28,11 @@ class SourceRecord(Protocol):
     @property
     def headers(self) -> Sequence[tuple[str, bytes]]:
         """Its headers."""
+
+
+def arrival_of(record: SourceRecord) -> int:
+    """When a record arrived, UTC milliseconds: a redriven one when it did so first, so that it is never newer than
+    what was said since.
+    """
+    redrive = dead_letter.redrive_of(record.headers, record.timestamp) if record.headers else None
+    return redrive.arrival_ms if redrive else record.timestamp

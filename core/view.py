@@ -3,7 +3,8 @@
 For a platform campaign and a day (or an hour) the order is: reported snapshots before deltas; the coarsest level that
 carries the metric (campaign, ad group, ad); the fewest segments, equal numbers by the segments' names; for a day, day
 rows before hour rows. Rows of two report streams for the same entity are one row: each metric is taken from the
-newest pull that carries it. The choice is a function of the set of cells, so it needs no order.
+newest pull that carries it. The choice is a function of the set of cells, so it needs no order. A total stops at
+``MAX_SUM`` like a pane's sum.
 """
 
 from collections import defaultdict
@@ -11,7 +12,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from core.block import Block
-from core.panes import Panes
+from core.panes import MAX_SUM, Panes
 from schemas.calendar import end_of_day, start_of_day
 from schemas.event import HOUR_MS
 from schemas.metrics import QUALITY_IMPRESSIONS, QUALITY_POINTS, REVENUE, SPEND, WIDTH, Values
@@ -117,9 +118,9 @@ def _resolve(found: Iterable[Fact], currency: str) -> tuple[Totals | None, set[i
                 if metric in (SPEND, REVENUE):
                     amounts = money.setdefault(carrier.currency or currency, [None, None])
                     slot = 0 if metric == SPEND else 1
-                    amounts[slot] = (amounts[slot] or 0) + amount
+                    amounts[slot] = min((amounts[slot] or 0) + amount, MAX_SUM)
                 else:
-                    values[metric] = (values[metric] or 0) + amount
+                    values[metric] = min((values[metric] or 0) + amount, MAX_SUM)
     if not bases:
         return None, bases
     if values[QUALITY_POINTS] is None or values[QUALITY_IMPRESSIONS] is None:

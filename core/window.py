@@ -59,6 +59,11 @@ def days_of(window: Window, index: int) -> range:
     return range(day - 1, day + 2)
 
 
+def last_day(window: Window, index: int) -> int:
+    """The day on which a window ends; an hour's is its UTC day."""
+    return index if window.days else index // HOURS_A_DAY
+
+
 def touched(windows: Iterable[Window], day: int, hours: Iterable[int]) -> Iterator[WindowKey]:
     """The windows that a rollup of a day, with content in some UTC hours, may change."""
     hours = list(hours)

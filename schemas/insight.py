@@ -13,11 +13,14 @@ import msgspec
 
 
 class Phase(IntEnum):
-    """How settled a window is: still open, past its lateness, or changed after that."""
+    """How settled a window is: still open, past its lateness, or changed after that. ``REPLAYED`` tells no change of
+    the state: what was published was not what the records say, and a replay mended it. Any later change supersedes it.
+    """
 
     PRELIMINARY = 0
     FINAL = 1
     CORRECTED = 2
+    REPLAYED = 3
 
 
 class Version(msgspec.Struct, frozen=True, order=True):
@@ -110,8 +113,8 @@ class PlatformBreakdown(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Correction(msgspec.Struct, frozen=True, kw_only=True):
-    """Why a final insight changed, and by how much: new minus previously published totals, by metric and by
-    currency.
+    """Why a final or mended insight changed, and by how much: new minus previously published totals, by metric and
+    by currency.
     """
 
     reason: str

@@ -34,7 +34,7 @@ class Rollup(msgspec.Struct, frozen=True, array_like=True, tag="rollup", kw_only
     """One platform campaign's day. ``hours`` maps UTC hours since the epoch to what fell into them.
 
     ``covered_ms`` is up to when, within the day, the platform has reported; ``as_of_ms`` the newest pull or event in
-    it.
+    it. ``link_revision`` is that of the link that gave it to its campaign, 0 without one.
     """
 
     version: int = VERSION
@@ -52,6 +52,7 @@ class Rollup(msgspec.Struct, frozen=True, array_like=True, tag="rollup", kw_only
     covered_ms: int = 0
     as_of_ms: int = 0
     basis: str = ""
+    link_revision: int = 0
 
 
 class Watermark(msgspec.Struct, frozen=True, array_like=True, tag="watermark", kw_only=True):

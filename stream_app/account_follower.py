@@ -49,7 +49,7 @@ class AccountFollower:
             group_id=None,
             enable_auto_commit=False,
             auto_offset_reset="earliest",
-            isolation_level="read_committed",
+            isolation_level="read_uncommitted" if self._settings.fencing == "none" else "read_committed",
             fetch_max_wait_ms=FETCH_WAIT_MS,
             **self._settings.aiokafka_security(),
         )

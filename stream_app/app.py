@@ -3,8 +3,11 @@
 import asyncio
 import logging
 import ssl
+import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any
 
 import faust
@@ -17,15 +20,19 @@ from stream_app.account_follower import AccountFollower
 from stream_app.aggregate_stage import AggregateStage
 from stream_app.batch_transport import Batch, BatchConsumer, BatchTransport
 from stream_app.domain import ingest_config, insight_config
+from stream_app.errors import SetupError
 from stream_app.health import status
 from stream_app.hot_store import HotStore
 from stream_app.hot_writer import HotWriter
 from stream_app.ingest_stage import IngestStage
 from stream_app.insight_stage import InsightStage
+from stream_app.partition_writer import writer_of
 from stream_app.producer import BatchProducer
 from stream_app.settings import Settings
-from stream_app.table import PartitionedTable
-from stream_app.topics import name
+from stream_app.store import Store, store_of
+from stream_app.table import ChangelogTable
+from stream_app.topics import blocks_changelog, campaigns_changelog, name
+from stream_app.watchdog import Progress, Watchdog
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +41,10 @@ QUEUED_BATCHES = 8
 HEARTBEAT_S = 0.5
 REVOKE_S = 20.0
 """A rebalance waits this long for a last checkpoint; what it misses is redelivered."""
+
+
+class WorkerStalled(Exception):
+    """The worker falls behind and commits nothing."""
 
 
 class ParallaxApp(faust.App):
@@ -70,41 +81,53 @@ class ParallaxApp(faust.App):
             web_port=settings.health_port or 6066,
             web_tables_enabled=False,
             web_router_enabled=False,
-            Table=PartitionedTable,
         )
         self._open: set[TP] = set()
+        self._opening: asyncio.Task[None] | None = None
+        self._turn = asyncio.Lock()
+        self._cancelled = threading.Event()
+        self.lost_records: Counter[str] = Counter()
         self._draining = False
         self.batches = BatchProducer(settings)
-        self.blocks: Any = self._table("blocks")
-        self.campaigns: Any = self._table("campaigns")
         self.hot = HotWriter(HotStore.of(settings), lambda: self.insights.rebuild()) if settings.cache_enabled else None
         self.accounts = AccountFollower(settings, ingest_config(settings))
         self.ingest = IngestStage(settings, ingest_config(settings), self.batches, self.accounts)
-        self.aggregate = AggregateStage(settings, self.blocks, self.batches, lambda: self.consumer)
-        self.insights = InsightStage(
-            settings, insight_config(settings), self.campaigns, self.batches, lambda: self.consumer, self.hot
+        self.aggregate = AggregateStage(
+            settings,
+            self._table("blocks", blocks_changelog(settings)),
+            partial(writer_of, settings, self.batches, "aggregate"),
+            lambda: self.consumer,
         )
+        self.insights = InsightStage(
+            settings,
+            insight_config(settings),
+            self._table("campaigns", campaigns_changelog(settings)),
+            partial(writer_of, settings, self.batches, "insights"),
+            lambda: self.consumer,
+            self.hot,
+        )
+        self.watchdog = Watchdog(settings.stall_timeout.seconds, self._progress, self._stalled)
         self.started_at = time.time()
         _agents(self)
 
-    def _table(self, table: str) -> Any:
-        return self.Table(
-            table,
-            partitions=self.settings.partitions,
-            key_type=bytes,
-            value_type=bytes,
-        )
+    def _table(self, table: str, changelog: str) -> ChangelogTable:
+        settings = self.settings
+
+        def open_store(partition: int) -> Store:
+            folder = settings.datadir / f"{settings.topic_prefix}{settings.app_id}" / f"{table}-{partition}"
+            return store_of(settings.store, folder)
+
+        return ChangelogTable(settings, changelog, open_store)
 
     def _new_transport(self) -> BatchTransport:
         batched = {*self.ingest.topics, self._full(names.ROUTED), self._full(names.ROLLUPS)}
-        batched |= {table.changelog_topic.get_topic_name() for table in (self.blocks, self.campaigns)}
 
         class Consumer(BatchConsumer):
             batch_topics = frozenset(batched)
             before_revoke = staticmethod(self._before_revoke)
 
         class Transport(BatchTransport):
-            pass
+            committed_only = self.settings.fencing != "none"
 
         Transport.Consumer = Consumer
         return Transport(self.conf.broker_consumer, self)
@@ -117,15 +140,23 @@ class ParallaxApp(faust.App):
         return {tp.partition for tp in assigned if tp.topic == self._full(base)}
 
     async def _before_revoke(self, revoked: set[TP]) -> None:
+        self._cancelled.set()
+        if self._opening is not None:
+            self._opening.cancel()
+            await asyncio.wait({self._opening})
         try:
             await asyncio.wait_for(self.settle(), REVOKE_S)
         except Exception as error:  # noqa: BLE001 - whatever failed was not finished, and will be redelivered
             log.warning("no last checkpoint before the rebalance: %s", error)
         self.ingest.revoke(revoked)
-        for base, stage in ((names.ROUTED, self.aggregate), (names.ROLLUPS, self.insights)):
+        for base, stage in self._stages:
             stage.checkpoints.forget(revoked)
-            stage.close(self.partitions_of(base, revoked))
+            await stage.close(self.partitions_of(base, revoked))
         self._open -= revoked
+
+    @property
+    def _stages(self) -> tuple[tuple[str, AggregateStage | InsightStage], ...]:
+        return (names.ROUTED, self.aggregate), (names.ROLLUPS, self.insights)
 
     async def settle(self) -> None:
         """Make everything that was taken durable."""
@@ -135,23 +166,76 @@ class ParallaxApp(faust.App):
 
     @property
     def settled(self) -> bool:
-        """Whether partitions are assigned and their tables recovered."""
+        """Whether partitions are assigned."""
         tables: Any = self.tables
         return not self.rebalancing and bool(tables.recovery.completed.is_set())
 
+    @property
+    def opened(self) -> bool:
+        """Whether everything that is assigned has been recovered."""
+        return self.settled and set(self.consumer.assignment()) <= self._open
+
+    def _must_open(self) -> bool:
+        return self.settled and not self._draining and not self.opened
+
     async def open_assigned(self) -> None:
-        """Open the partitions that were assigned and recovered since the last look."""
-        if not self.settled or self._draining:
+        """Open the partitions that were assigned since the last look. Returns when they are, or are ours no more."""
+        if not self._must_open():
             return
-        assigned = set(self.consumer.assignment())
-        new = assigned - self._open
+        async with self._turn:
+            if not self._must_open():
+                return
+            assigned = set(self.consumer.assignment())
+            self._cancelled = threading.Event()
+            self._opening = asyncio.ensure_future(self._open_partitions(assigned - self._open, assigned))
+            # A rebalance cancels it, and not whoever waits for it.
+            await asyncio.wait({self._opening})
+            opening, self._opening = self._opening, None
+            if not opening.cancelled():
+                opening.result()
+
+    async def _open_partitions(self, new: set[TP], assigned: set[TP]) -> None:
+        cancelled = self._cancelled
+        earliest = await self._look_for_gaps(new)
+        for base, stage in self._stages:
+            stage.keep(self.partitions_of(base, assigned))
+            if opened := self.partitions_of(base, new):
+                await stage.open(opened, cancelled)
+                await self._check_positions(base, stage, opened, earliest)
+        if cancelled.is_set():
+            return
         self._open = assigned
-        if opened := self.partitions_of(names.ROUTED, new):
-            self.aggregate.open(opened)
-        if opened := self.partitions_of(names.ROLLUPS, new):
-            self.insights.open(opened)
-            # What a crash kept from being published goes out as it was, before anything changes it.
-            await self.insights.checkpoints.run()
+        # What a crash kept from being published goes out as it was, before anything changes it.
+        await self.insights.checkpoints.run()
+
+    async def _look_for_gaps(self, new: set[TP]) -> Mapping[TP, int]:
+        """Count what retention removed before it was read. The stream goes on from what there is, and says so."""
+        earliest = await self.consumer.earliest_offsets(*new) if new else {}
+        for tp in new:
+            committed = await self.consumer.committed(tp)
+            if committed is not None and 0 <= committed < earliest[tp]:
+                gap = earliest[tp] - committed
+                self.lost_records[f"{tp.topic}/{tp.partition}"] += gap
+                log.error(
+                    "%s/%s: retention removed %d records before they were read, offsets %d to %d: publish them again",
+                    *(tp.topic, tp.partition, gap, committed, earliest[tp] - 1),
+                )
+        return earliest
+
+    async def _check_positions(
+        self, base: str, stage: AggregateStage | InsightStage, opened: set[int], earliest: Mapping[TP, int]
+    ) -> None:
+        """State must never be ahead of its log: it would take new records for old ones."""
+        tps = {partition: TP(self._full(base), partition) for partition in opened}
+        ends = await self.consumer.highwaters(*tps.values())
+        for partition, tp in tps.items():
+            state = stage.partitions.get(partition)
+            if state is not None and state.position >= ends[tp]:
+                raise SetupError(
+                    f"{tp.topic}/{partition} ends at {ends[tp]} where the state has seen {state.position + 1} records:"
+                    " the topic was made anew; choose another PARALLAX_APP_ID, or delete the changelogs too"
+                )
+            log.debug("%s/%s begins at %s", tp.topic, partition, earliest.get(tp))
 
     def is_current(self, event: Any) -> bool:
         """Whether a batch was fetched in the group generation that holds now; older ones belong to nobody."""
@@ -174,8 +258,18 @@ class ParallaxApp(faust.App):
         if self.settled and self.batches.ready and not self._draining:
             await self.ingest.heartbeat(self.consumer, set(self.consumer.assignment()))
 
+    def _progress(self) -> Progress | None:
+        if not self.settled or self._draining:
+            return None
+        lag = sum(self.consumer.lag(tp) for tp in self.consumer.assignment())
+        return Progress(lag, sum(self.consumer.durable.values()))
+
+    def _stalled(self, reason: str) -> None:
+        asyncio.run_coroutine_threadsafe(self.fail(WorkerStalled(reason)), self.loop)
+
     async def on_first_start(self) -> None:
         """The producer is there, and the accounts are known, before the first batch comes."""
+        self.watchdog.start()
         await self.batches.start()
         await self.accounts.start()
         await super().on_first_start()
@@ -183,11 +277,14 @@ class ParallaxApp(faust.App):
     async def on_stop(self) -> None:
         """A clean stop takes nothing more, makes what was taken durable, and commits it."""
         self._draining = True
+        self.watchdog.stop()
         if not self.crashed:
             try:
                 await asyncio.wait_for(self.settle(), REVOKE_S)
             except Exception as error:  # noqa: BLE001 - it was not finished, and will be redelivered
                 log.warning("no last checkpoint before the stop: %s", error)
+        for _, stage in self._stages:
+            await stage.close(set(stage.partitions))
         await super().on_stop()
         await self.batches.stop()
         await self.accounts.stop()
@@ -230,6 +327,9 @@ def _agents(app: ParallaxApp) -> None:
                 continue
             try:
                 await app.open_assigned()
+                # The partition may have gone, and even come back, while others were being opened.
+                if not app.is_current(event):
+                    continue
                 await stage.take(event, app.consumer)
             except asyncio.CancelledError:
                 raise

@@ -15,9 +15,11 @@ from typing import Any, ClassVar, NamedTuple
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, Message
 
+from stream_app.assignor import StickyByTopic
+
 FETCH_WAIT_MS = 100
 ROOM_WAIT_S = 1.0
-RECOVERY_POLL_S = 0.05
+REBALANCE_POLL_S = 0.05
 
 
 class Batch(NamedTuple):
@@ -35,19 +37,33 @@ class _Delivered:
         self._finished: set[int] = set()
         self.committable = -1
 
+    @property
+    def unfinished(self) -> bool:
+        """Whether something that was delivered is not finished."""
+        return bool(self._open)
+
     def deliver(self, first_offset: int, last_offset: int) -> None:
         # What is fetched again after a seek replaces its first delivery, which may have been dropped on its way.
         while self._open and self._open[-1] >= first_offset:
-            self._open.pop()
+            self._finished.discard(self._open.pop())
         if last_offset >= self.committable:
             self._open.append(last_offset)
 
     def finish(self, last_offset: int) -> None:
-        self._finished.add(last_offset)
+        if last_offset in self._open:
+            self._finished.add(last_offset)
         while self._open and self._open[0] in self._finished:
             done = self._open.popleft()
             self._finished.discard(done)
             self.committable = done + 1
+
+
+class Fetched(dict[Any, Any]):
+    """Records by partition. ``positions`` are the next offsets to fetch, past markers and aborted records too."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.positions: dict[Any, int] = {}
 
 
 class ConsumerThread(driver.AIOKafkaConsumerThread):
@@ -55,10 +71,38 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
 
     def _create_worker_consumer(self, transport: Any) -> Any:
         consumer = super()._create_worker_consumer(transport)
-        if not hasattr(consumer, "_fetch_max_wait_ms"):
-            raise RuntimeError("this aiokafka keeps its fetch wait elsewhere: use the pinned version")
-        consumer._fetch_max_wait_ms = FETCH_WAIT_MS
+        wanted = {
+            "_fetch_max_wait_ms": FETCH_WAIT_MS,
+            # What a transaction has not committed is not there yet.
+            "_isolation_level": "read_committed" if transport.committed_only else "read_uncommitted",
+            "_partition_assignment_strategy": (StickyByTopic,),
+        }
+        for attribute, value in wanted.items():
+            if not hasattr(consumer, attribute):
+                raise RuntimeError(f"this aiokafka has no {attribute}: use the pinned version")
+            setattr(consumer, attribute, value)
         return consumer
+
+    async def _fetch_records(self, consumer: Any, *args: Any, **kwargs: Any) -> "Fetched":
+        fetched = Fetched(await super()._fetch_records(consumer, *args, **kwargs))
+        subscription = consumer._subscription.subscription
+        if subscription is not None and subscription.assignment is not None:
+            for tp in subscription.assignment.tps:
+                state = subscription.assignment.state_value(tp)
+                if state.has_valid_position:
+                    fetched.positions[tp] = state.position
+        return fetched
+
+    def rejoin(self) -> None:
+        """Join the group again, as if its membership had changed."""
+        consumer: Any = self._consumer
+        self.thread_loop.call_soon_threadsafe(consumer._coordinator.request_rejoin)
+
+    async def committed(self, tp: TP) -> int | None:
+        """The offset that the group has committed, None where it has none."""
+        consumer: Any = self._consumer
+        found: int | None = await self.call_thread(consumer.committed, tp)
+        return found
 
 
 class BatchConsumer(driver.Consumer):
@@ -70,6 +114,7 @@ class BatchConsumer(driver.Consumer):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._delivered: dict[TP, _Delivered] = {}
         self._durable: dict[TP, int] = {}
+        self._passed: dict[TP, int] = {}
         self._room = asyncio.Event()
         super().__init__(*args, **kwargs)
 
@@ -77,27 +122,27 @@ class BatchConsumer(driver.Consumer):
         return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
 
     async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> Any:
-        """Fetch, and while partitions are being assigned and recovered, from changelogs alone.
+        """Fetch, but not while partitions are being assigned.
 
-        Stock Faust fetches from all, and empties the streams' queues when recovery is done: what had been put there
-        is lost.
+        Stock Faust does, and empties the streams' queues when that is done: what had been put there is lost.
         """
-        if active_partitions is not None and self.app.rebalancing:
-            active_partitions = {tp for tp in active_partitions if self._is_changelog_tp(tp)}
-            if not active_partitions:
-                await self.sleep(RECOVERY_POLL_S)
-                return {}
+        if self._rebalances():
+            await self.sleep(REBALANCE_POLL_S)
+            return {}
         records: Any = await super()._getmany(active_partitions, timeout)
-        if records and self.app.rebalancing:
+        if records and self._rebalances():
             await self._give_back(records)
+            return {}
         return records
+
+    def _rebalances(self) -> bool:
+        return bool(self.app.rebalancing)
 
     async def _give_back(self, records: dict[TP, list[Any]]) -> None:
         """A fetch that a rebalance overtook: what it read of streams is to be read again."""
-        for tp in [tp for tp in records if not self._is_changelog_tp(tp)]:
-            first = records.pop(tp)[0].offset
-            if tp in self.assignment():
-                await self.seek(tp, first)
+        for tp, fetched in records.items():
+            if fetched and tp in self.assignment():
+                await self.seek(tp, fetched[0].offset)
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Message]]:
         """Yield one message a fetched partition, its value a ``Batch``."""
@@ -109,10 +154,11 @@ class BatchConsumer(driver.Consumer):
                 return
         records, active = await self._wait_next_records(timeout)
         generation = self.app.consumer_generation_id
-        if not records or self.should_stop:
+        if self.should_stop or records is None:
             return
         if not self.flow_active:
-            await self.perform_seek()
+            if records:
+                await self.perform_seek()
             return
         for tp, fetched in records.items():
             if not self.flow_active or self.app.consumer_generation_id != generation:
@@ -125,6 +171,9 @@ class BatchConsumer(driver.Consumer):
             carrier.key, carrier.value = None, Batch(fetched, generation)
             self._delivered.setdefault(tp, _Delivered()).deliver(fetched[0].offset, message.offset)
             yield tp, message
+        if self.flow_active and self.app.consumer_generation_id == generation:
+            # All that was fetched before these positions has been delivered.
+            self._passed.update(getattr(records, "positions", {}))
 
     def on_buffer_drop(self, tp: TP) -> None:
         """A stream has room again."""
@@ -139,10 +188,34 @@ class BatchConsumer(driver.Consumer):
 
     def lag(self, tp: TP) -> int:
         """How many offsets of the partition, as far as it is known, have not been finished."""
-        end = self.highwater(tp) or 0
+        return max(0, (self.highwater(tp) or 0) - self.reached(tp))
+
+    def reached(self, tp: TP) -> int:
+        """The offset up to which everything is finished. Behind the last record it counts transaction markers too."""
         delivered = self._delivered.get(tp)
+        if delivered is not None and delivered.unfinished:
+            return max(delivered.committable, 0)
         done = self._read_offset[tp] or 0 if delivered is None else delivered.committable
-        return max(0, end - max(done, 0))
+        return max(done, self._passed.get(tp, 0))
+
+    @property
+    def _own_thread(self) -> ConsumerThread:
+        thread: Any = self._thread
+        own: ConsumerThread = thread
+        return own
+
+    def rejoin(self) -> None:
+        """Join the group again: a partition that is assigned to this worker has, or may have, another owner."""
+        self._own_thread.rejoin()
+
+    async def committed(self, tp: TP) -> int | None:
+        """The offset that the group has committed, None where it has none."""
+        return await self._own_thread.committed(tp)
+
+    @property
+    def durable(self) -> Mapping[TP, int]:
+        """The offsets that this consumer has committed of its partitions."""
+        return self._durable
 
     async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
         """Gaps between batches need no bookkeeping."""
@@ -152,7 +225,7 @@ class BatchConsumer(driver.Consumer):
 
     def _new_offset(self, tp: TP) -> int | None:
         delivered = self._delivered.get(tp)
-        return None if delivered is None or delivered.committable < 0 else delivered.committable
+        return None if delivered is None or delivered.committable < 0 else self.reached(tp)
 
     def _should_commit(self, tp: TP, offset: int) -> bool:
         return offset > self._durable.get(tp, -1) and self.app.topics.acks_enabled_for(tp.topic)
@@ -172,9 +245,11 @@ class BatchConsumer(driver.Consumer):
         for tp in revoked:
             self._delivered.pop(tp, None)
             self._durable.pop(tp, None)
+            self._passed.pop(tp, None)
 
 
 class BatchTransport(driver.Transport):
-    """The transport of a ``BatchConsumer``."""
+    """The transport of a ``BatchConsumer``. With ``committed_only`` it reads nothing that may yet be taken back."""
 
     Consumer = BatchConsumer
+    committed_only: ClassVar[bool] = True

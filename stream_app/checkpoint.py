@@ -21,13 +21,13 @@ Finished = dict[TP, list[int]]
 class Checkpoints:
     """Collects applied batches and runs ``write`` for them; ``finish`` is called for each batch once that has returned.
 
-    ``write`` raises when anything could not be made durable: then nothing is finished, and the caller lets the worker
-    end.
+    ``write`` gives the partitions that have another owner, whose batches are not finished. It raises when anything
+    else could not be made durable: then nothing is finished, and the caller lets the worker end.
     """
 
     def __init__(
         self,
-        write: Callable[[], Awaitable[None]],
+        write: Callable[[], Awaitable[set[int]]],
         finish: Callable[[TP, int], None],
         *,
         interval_seconds: float,
@@ -71,10 +71,11 @@ class Checkpoints:
             self._last = started = time.monotonic()
             applied, self._applied = self._applied, defaultdict(list)
             self._records = 0
-            await self._write()
+            lost = await self._write()
             for tp, offsets in applied.items():
-                for offset in offsets:
-                    self._finish(tp, offset)
+                if tp.partition not in lost:
+                    for offset in offsets:
+                        self._finish(tp, offset)
             self.count += 1
             self.seconds += time.monotonic() - started
             self.last_at = time.time()

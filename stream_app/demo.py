@@ -140,6 +140,8 @@ def _settings(bootstrap: str, host: str, port: int, folder: Path, plan: Steps) -
         redis_host=host,
         redis_port=port,
         datadir=folder / "data",
+        # The embedded broker has no transactions, and there is one worker alone.
+        fencing="none",
         **wide,
     )
 

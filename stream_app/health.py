@@ -3,6 +3,8 @@
 import time
 from typing import TYPE_CHECKING, Any
 
+from faust.types import TP
+
 from core.accounting import account
 from schemas import topics as names
 from stream_app.topics import name
@@ -13,20 +15,30 @@ if TYPE_CHECKING:
 
 def status(app: "ParallaxApp") -> dict[str, Any]:
     """The worker's state. ``ready``: its partitions are assigned and recovered, and it makes checkpoints."""
-    assigned = app.consumer.assignment() if app.settled else set()
+    assigned = app.consumer.assignment() if app.opened else set()
     lag = {
         base: sum(app.consumer.lag(tp) for tp in assigned if tp.topic == name(app.settings, base))
         for base in (*names.INGEST_TOPICS, names.ROUTED, names.ROLLUPS)
     }
     accounting = account(tally for state in app.aggregate.partitions.values() for tally in state.tallies.values())
     return {
-        "ready": app.settled and not app.crashed,
+        "ready": app.opened and not app.crashed and not app.watchdog.reason,
+        "stalled": app.watchdog.reason,
         "uptime_seconds": round(time.time() - app.started_at, 3),
         "partitions": {base: sorted(app.partitions_of(base, assigned)) for base in (names.ROUTED, names.ROLLUPS)},
         "lag": lag,
         "positions": {
-            names.ROUTED: {partition: state.position for partition, state in app.aggregate.partitions.items()},
-            names.ROLLUPS: {partition: state.position for partition, state in app.insights.partitions.items()},
+            base: {partition: _position(app, base, partition, state.position) for partition, state in states.items()}
+            for base, states in (
+                (names.ROUTED, app.aggregate.partitions),
+                (names.ROLLUPS, app.insights.partitions),
+            )
+        },
+        "fenced": app.aggregate.fenced + app.insights.fenced,
+        "lost_records": dict(app.lost_records),
+        "recovery": {
+            base: {"records": stage.recovered.records, "seconds": round(stage.recovered.seconds, 3)}
+            for base, stage in ((names.ROUTED, app.aggregate), (names.ROLLUPS, app.insights))
         },
         "owed_rollups": sum(state.owes for state in app.aggregate.partitions.values()),
         "waiting_windows": sum(state.waiting for state in app.insights.partitions.values()),
@@ -62,6 +74,12 @@ def status(app: "ParallaxApp") -> dict[str, Any]:
         "malformed": app.aggregate.malformed + app.insights.malformed,
         "redis": _redis(app),
     }
+
+
+def _position(app: "ParallaxApp", base: str, partition: int, position: int) -> int:
+    """The last offset that the state has seen. Behind it there may be transaction markers, which are no records."""
+    reached: int = app.consumer.reached(TP(name(app.settings, base), partition))
+    return max(position, reached - 1)
 
 
 def _redis(app: "ParallaxApp") -> dict[str, Any]:

@@ -6,7 +6,7 @@ whatever is in it, and two never meet in one key. The value is a hash, readable 
 ============  =====================================================
 ``value``     the insight or prediction as it stands on its topic
 ``revision``  what the campaign has seen: the offset of its newest rollup, plus one
-``phase``     0 preliminary, 1 final, 2 corrected
+``phase``     0 preliminary, 1 final, 2 corrected, 3 replayed
 ``as_of``     what the value covers, UTC milliseconds
 ``written``   when it was last written or confirmed, UTC milliseconds
 ============  =====================================================

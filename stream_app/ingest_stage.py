@@ -18,7 +18,7 @@ from schemas import dead_letter
 from schemas import topics as names
 from stream_app.account_follower import AccountFollower
 from stream_app.batch_transport import Batch, BatchConsumer
-from stream_app.producer import BatchProducer, Outgoing
+from stream_app.producer import BatchProducer, Outgoing, Sent
 from stream_app.settings import Settings
 from stream_app.topics import name
 
@@ -75,21 +75,22 @@ class IngestStage:
             # What speaks is not idle to those who hear it: whether it has come to its end is to be told again.
             self._told.pop(tp, None)
             self._count(batch, ingested)
-            futures = await self._producer.enqueue(self._outgoing(ingested))
+            sent = await self._producer.enqueue(self._outgoing(ingested))
         except BaseException:
             self._room.release()
             raise
-        task = asyncio.create_task(self._finish(futures, consumer, tp, batch.records[-1].offset))
+        task = asyncio.create_task(self._finish(sent, consumer, tp, batch.records[-1].offset))
         self._tasks.add(task)
         task.add_done_callback(self._settled)
 
     def _settled(self, task: "asyncio.Task[None]") -> None:
         self._room.release()
-        if not task.cancelled() and task.exception() is None:
+        # A rebalance that gave up waiting has cancelled it: the batch is not finished, and will be redelivered.
+        if task.cancelled() or task.exception() is None:
             self._tasks.discard(task)
 
-    async def _finish(self, futures: list["asyncio.Future[Any]"], consumer: BatchConsumer, tp: TP, last: int) -> None:
-        await asyncio.gather(*futures)
+    async def _finish(self, sent: list[Sent], consumer: BatchConsumer, tp: TP, last: int) -> None:
+        await asyncio.gather(*(each.future for each in sent))
         consumer.finish(tp, last)
 
     def failure(self) -> BaseException | None:

@@ -1,10 +1,9 @@
 """INSIGHTS: rollups change campaigns; insights and predictions go to their topics, hot ones to Redis."""
 
-import asyncio
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 
-from core.aggregate import TableWrite
 from core.campaigns import Campaigns, Checkpoint, Emission, InsightConfig
 from schemas import prediction as prediction_codec
 from schemas import topics as names
@@ -14,10 +13,11 @@ from schemas.prediction import CtrPrediction
 from stream_app.batch_transport import BatchConsumer
 from stream_app.hot_store import HotEntry
 from stream_app.hot_writer import HotWriter
-from stream_app.producer import BatchProducer, Outgoing
+from stream_app.partition_writer import PartitionWriter
+from stream_app.producer import Outgoing
 from stream_app.settings import Settings
-from stream_app.stage import PartitionedStage
-from stream_app.table import PartitionedTable
+from stream_app.stage import PartitionedStage, Work
+from stream_app.table import ChangelogTable
 from stream_app.topics import name
 
 REBUILD_CHUNK = 200
@@ -31,12 +31,12 @@ class InsightStage(PartitionedStage[Campaigns]):
         self,
         settings: Settings,
         config: InsightConfig,
-        table: PartitionedTable,
-        producer: BatchProducer,
+        table: ChangelogTable,
+        writer_of: Callable[[int], PartitionWriter],
         consumer: Callable[[], BatchConsumer],
         hot: HotWriter | None,
     ) -> None:
-        super().__init__(settings, table, producer, consumer)
+        super().__init__(settings, table, writer_of, consumer)
         self._config = config
         self._hot = hot
         self._insights = name(settings, names.INSIGHTS)
@@ -46,11 +46,11 @@ class InsightStage(PartitionedStage[Campaigns]):
         self.published = 0
 
     def _restore(self, partition: int) -> Campaigns:
-        return Campaigns.restore(self._table.contents[partition], self._config, self._settings.partitions)
+        return Campaigns.restore(self._table.contents(partition), self._config, self._settings.partitions)
 
-    def open(self, partitions: set[int]) -> None:
-        """Restore the partitions that were assigned, and offer what they hold to Redis."""
-        super().open(partitions)
+    async def open(self, partitions: set[int], cancelled: threading.Event) -> None:
+        """Own the partitions that were assigned, and offer what they hold to Redis."""
+        await super().open(partitions, cancelled)
         self.rebuild()
 
     def rebuild(self) -> None:
@@ -62,23 +62,28 @@ class InsightStage(PartitionedStage[Campaigns]):
         """Whether Redis is being made whole."""
         return self._rebuild is not None
 
-    async def _write(self) -> None:
-        now_ms = time.monotonic_ns() // 1_000_000
-        taken: list[tuple[int, Checkpoint]] = []
-        for partition, state in self._states.items():
-            if state.pending:
-                taken.append((partition, state.take(now_ms, preliminary=True)))
-                await asyncio.sleep(0)
-        writes: list[tuple[int, list[TableWrite]]] = [(partition, checkpoint.writes) for partition, checkpoint in taken]
-        await self._producer.send(
-            [record for partition, own in writes for record in self._table.outgoing(partition, own)]
-        )
-        for partition, own in writes:
-            self._table.written(partition, own)
-        sent = [record for _, checkpoint in taken for record in self._outgoing(checkpoint)]
-        await self._producer.send(sent)
-        self.published += sum(len(checkpoint.emissions) for _, checkpoint in taken)
-        await self._write_hot(checkpoint for _, checkpoint in taken)
+    def _take(self, partition: int, state: Campaigns) -> Work | None:
+        if not state.pending:
+            return None
+        checkpoint = state.take(time.monotonic_ns() // 1_000_000, preliminary=True)
+
+        def published() -> None:
+            self.published += len(checkpoint.emissions)
+            if self._hot is not None:
+                self._hot.offer(_entries(checkpoint.hot, checkpoint.predictions))
+
+        return Work(checkpoint.writes, list(self._outgoing(checkpoint)), published)
+
+    async def _finish(self) -> None:
+        if self._hot is None:
+            return
+        if self._rebuild is not None:
+            part = next(self._rebuild, None)
+            if part is None:
+                self._rebuild = None
+            else:
+                self._hot.offer(part)
+        await self._hot.flush()
 
     def _outgoing(self, checkpoint: Checkpoint) -> Iterator[Outgoing]:
         for emission in checkpoint.emissions:
@@ -91,19 +96,6 @@ class InsightStage(PartitionedStage[Campaigns]):
             partition = target_partition(prediction.campaign_id, self._settings.partitions)
             key = prediction.campaign_id.encode("utf-8", "surrogatepass")
             yield Outgoing(self._predictions, partition, key, prediction_codec.encode(prediction))
-
-    async def _write_hot(self, checkpoints: Iterable[Checkpoint]) -> None:
-        if self._hot is None:
-            return
-        for checkpoint in checkpoints:
-            self._hot.offer(_entries(checkpoint.hot, checkpoint.predictions))
-        if self._rebuild is not None:
-            part = next(self._rebuild, None)
-            if part is None:
-                self._rebuild = None
-            else:
-                self._hot.offer(part)
-        await self._hot.flush()
 
     def _hot_entries(self) -> Iterator[list[HotEntry]]:
         part: list[HotEntry] = []
@@ -123,7 +115,7 @@ def _entries(emissions: Iterable[Emission], predictions: Iterable[CtrPrediction]
             kind="insight",
             campaign_id=insight.campaign_id,
             window=insight.window,
-            revision=emission.campaign_position + 1,
+            revision=emission.position + 1,
             phase=insight.version.phase,
             value=emission.payload,
             as_of_ms=instant_ms(insight.as_of),

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from schemas import topics as names
 from stream_app.embedded import Tethered, free_port
@@ -97,7 +97,12 @@ class Drained:
         end = time.monotonic() + deadline_seconds
         quiet = 0
         while time.monotonic() < end:
-            quiet = quiet + 1 if self.remaining([worker.status() for worker in workers], records) == 0 else 0
+            try:
+                left = self.remaining([worker.status() for worker in workers], records)
+            except KafkaException:
+                # A broker that comes back leads its partitions only a moment later.
+                left = 1
+            quiet = quiet + 1 if left == 0 else 0
             if quiet == 2:
                 return True
             time.sleep(POLL_S)

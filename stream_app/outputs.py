@@ -5,7 +5,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, Final, Self
 
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, TopicPartition
 
 from schemas import dead_letter
 from schemas import insight as insight_codec
@@ -38,6 +38,8 @@ class Outputs:
         self._config = settings.confluent_config() | {
             "group.id": "outputs",
             "enable.auto.commit": False,
+            # The end of a topic is told, for behind its last record there may be transaction markers.
+            "enable.partition.eof": True,
             "fetch.wait.max.ms": 50,
             "log_level": 0,
             "error_cb": lambda _: None,
@@ -93,9 +95,13 @@ class Outputs:
 
     def _run(self) -> None:
         while not self._closing.is_set():
-            for message in self._consumer.consume(1_000, 0.05):
-                if message.error() is None:
+            messages: list[Any] = self._consumer.consume(1_000, 0.05)
+            for message in messages:
+                error = message.error()
+                if error is None:
                     self._take(message)
+                elif error.code() == KafkaError._PARTITION_EOF:
+                    self._read[message.topic(), message.partition()] = message.offset()
 
     def _take(self, message: Any) -> None:
         base = self._topics[message.topic()]

@@ -139,6 +139,8 @@ class Settings(BaseSettings):
     topic_prefix: str = Field(default="", pattern=r"^[A-Za-z0-9._-]{0,80}$")
     partitions: int = Field(default=4, ge=1, le=1024)
     replication_factor: int = Field(default=1, ge=1, le=9)
+    fencing: Literal["transactions", "none"] = "transactions"
+    store: Literal["memory", "rocksdb"] = "memory"
     datadir: Path = Path(".parallax")
 
     windows: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_window_list)] = ("1h", "24h", "7d")
@@ -155,6 +157,7 @@ class Settings(BaseSettings):
     emit_interval: Duration = Duration(1_000)
     catchup_lag: int = Field(default=20_000, ge=0)
     session_timeout: Duration = Duration(10_000)
+    stall_timeout: Duration = Duration(60_000)
     max_payload_bytes: int = Field(default=65_536, ge=256, le=16 * 1024 * 1024)
 
     cache_enabled: bool = True

@@ -1,60 +1,139 @@
-"""The tables of the agents: Faust tables of bytes by partition, whose changelog is read and written in batches.
+"""The tables of the stages: bytes by key and partition, recovered from a compacted changelog.
 
-Faust assigns and recovers them together with the topic that feeds them. Recovery gets whole fetched batches, so it
-runs at the speed of a raw read. Writes go through the worker's batch producer, awaited, and are put here when they
-are durable.
+Recovery reads a partition's changelog as fast as the client gives it, once nobody else can write to it any more, and
+only what is not held yet. Faust's own tables are not used: their recovery reads a record at a time, does not know of
+transactions, and ends with emptied streams.
 """
 
-from collections import defaultdict
-from collections.abc import Iterable
-from typing import Any
+import threading
+import time
+from collections.abc import Callable, Iterable
+from typing import Any, Final, NamedTuple
 
-import faust
-from faust.types import TP
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from core.aggregate import TableWrite
-from stream_app.batch_transport import Batch
-from stream_app.producer import Outgoing
+from stream_app.errors import ServerAbsent
+from stream_app.producer import Ends, Outgoing
+from stream_app.settings import Settings
+from stream_app.store import Contents, Store
+
+CHUNK: Final = 10_000
+POLL_S: Final = 0.2
+ANSWER_S: Final = 30.0
 
 
-class PartitionedTable(faust.Table[bytes, bytes]):
-    """Bytes by key, apart for each partition, as ``contents[partition][key]``."""
+class Recovered(NamedTuple):
+    """What a recovery read, and how long it took."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.contents: dict[int, dict[bytes, bytes]] = defaultdict(dict)
+    records: int
+    seconds: float
 
-    def apply_changelog_batch(self, batch: Iterable[Any]) -> None:
-        """Take what recovery read."""
-        for event in batch:
-            delivered: Batch = event.message.value
-            held = self.contents[event.message.tp.partition]
-            for record in delivered.records:
-                if record.value is None:
-                    held.pop(record.key, None)
-                else:
-                    held[record.key] = record.value
 
-    async def on_rebalance(
-        self, assigned: set[TP], revoked: set[TP], newly_assigned: set[TP], generation_id: int = 0
-    ) -> None:
-        """Forget what went to other workers."""
-        await super().on_rebalance(assigned, revoked, newly_assigned, generation_id)
-        name = self.changelog_topic.get_topic_name()
-        kept = {tp.partition for tp in assigned if tp.topic == name}
-        for partition in [partition for partition in self.contents if partition not in kept]:
-            del self.contents[partition]
+class ChangelogTable:
+    """The partitions of one table that this worker holds. ``open_store`` makes or finds a partition's store."""
+
+    def __init__(self, settings: Settings, topic: str, open_store: Callable[[int], Store]) -> None:
+        self.topic = topic
+        self._settings = settings
+        self._open_store = open_store
+        self._stores: dict[int, Store] = {}
+        self.recovered = Recovered(0, 0.0)
+
+    def contents(self, partition: int) -> Contents:
+        """What is known of a partition."""
+        return self._store(partition).contents
+
+    def _store(self, partition: int) -> Store:
+        store = self._stores.get(partition)
+        if store is None:
+            store = self._stores[partition] = self._open_store(partition)
+        return store
+
+    def keep(self, partitions: set[int]) -> None:
+        """Let go of all other partitions."""
+        for partition in [partition for partition in self._stores if partition not in partitions]:
+            self._stores.pop(partition).close()
 
     def outgoing(self, partition: int, writes: Iterable[TableWrite]) -> list[Outgoing]:
         """The changelog records of some writes, in their order."""
-        name = self.changelog_topic.get_topic_name()
-        return [Outgoing(name, partition, write.key, write.value) for write in writes]
+        return [Outgoing(self.topic, partition, write.key, write.value) for write in writes]
 
-    def written(self, partition: int, writes: Iterable[TableWrite]) -> None:
-        """Put writes whose changelog is durable."""
-        held = self.contents[partition]
-        for write in writes:
-            if write.value is None:
-                held.pop(write.key, None)
-            else:
-                held[write.key] = write.value
+    def written(self, partition: int, writes: Iterable[TableWrite], ends: Ends) -> None:
+        """Put writes whose changelog is durable. Raises ``StoreFailed``."""
+        self._store(partition).put(writes, ends.get((self.topic, partition), -1))
+
+    def recover(self, partitions: Iterable[int], cancelled: threading.Event) -> None:
+        """Read what the changelog holds beyond what is known. Blocks: it is made for a thread of its own.
+
+        Raises ``ServerAbsent`` when the broker does not answer, aiokafka's and confluent's own errors never.
+        """
+        began = time.monotonic()
+        consumer = Consumer(
+            self._settings.confluent_config()
+            | {
+                "group.id": f"{self._settings.topic_prefix}{self._settings.app_id}-recovery",
+                "enable.auto.commit": False,
+                "enable.partition.eof": True,
+                "isolation.level": "read_uncommitted" if self._settings.fencing == "none" else "read_committed",
+                "auto.offset.reset": "earliest",
+                "fetch.wait.max.ms": 50,
+                "queued.max.messages.kbytes": 65_536,
+                "log_level": 0,
+                "error_cb": lambda _error: None,
+            }
+        )
+        try:
+            read = self._read(consumer, set(partitions), cancelled)
+        except KafkaException as error:
+            raise ServerAbsent(
+                f"{self.topic} cannot be read from {self._settings.kafka_bootstrap}: {error.args[0]}"
+            ) from error
+        finally:
+            consumer.close()
+        self.recovered = Recovered(read, time.monotonic() - began)
+
+    def _read(self, consumer: Consumer, waiting: set[int], cancelled: threading.Event) -> int:
+        consumer.assign([TopicPartition(self.topic, p, self._start(consumer, p)) for p in sorted(waiting)])
+        read = 0
+        while waiting and not cancelled.is_set():
+            fetched: dict[int, list[TableWrite]] = {}
+            ends: dict[int, int] = {}
+            done: set[int] = set()
+            messages: list[Any] = consumer.consume(CHUNK, POLL_S)
+            for message in messages:
+                partition = message.partition()
+                error = message.error()
+                if error is None:
+                    fetched.setdefault(partition, []).append(TableWrite(message.key(), message.value()))
+                    ends[partition] = message.offset() + 1
+                elif error.code() == KafkaError._PARTITION_EOF:
+                    done.add(partition)
+                    ends[partition] = max(ends.get(partition, 0), message.offset())
+                elif not error.retriable():
+                    raise KafkaException(error)
+            for partition, end in ends.items():
+                writes = fetched.get(partition, [])
+                self._store(partition).put(writes, end)
+                read += len(writes)
+            waiting -= done
+        return read
+
+    def _start(self, consumer: Consumer, partition: int) -> int:
+        """Where to read on; from the beginning, with an empty store, when the changelog is not the one it copies."""
+        store = self._store(partition)
+        low, high = self._bounds(consumer, partition)
+        if store.position > high or 0 <= store.position < low:
+            store.clear()
+        return int(max(low, store.position))
+
+    def _bounds(self, consumer: Consumer, partition: int) -> tuple[int, int]:
+        until = time.monotonic() + ANSWER_S
+        while True:
+            try:
+                return consumer.get_watermark_offsets(TopicPartition(self.topic, partition), timeout=ANSWER_S)
+            except KafkaException:
+                # A partition whose leader is being elected has none for a moment.
+                if time.monotonic() > until:
+                    raise
+                time.sleep(POLL_S)

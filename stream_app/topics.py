@@ -22,6 +22,8 @@ from stream_app.settings import Settings
 INPUT_MAX_BYTES: Final = 1024 * 1024
 DERIVED_MAX_BYTES: Final = 4 * 1024 * 1024
 COMPACTION_LAG_MS: Final = MILLISECONDS["h"]
+SETTLED_MS: Final = 30 * MILLISECONDS["d"]
+"""How long what can change no more is kept where its newest record is kept at all."""
 ANSWER_S: Final = 5.0
 CREATION_S: Final = 30.0
 LONGEST_NAME: Final = 249
@@ -30,7 +32,9 @@ REFUSALS: Final = (KafkaError._AUTHENTICATION, KafkaError._SSL, KafkaError.SASL_
 
 
 class Topic(msgspec.Struct, frozen=True, kw_only=True):
-    """One planned topic. ``retention_ms`` of -1 keeps records for good; ``routed``: producers choose partitions."""
+    """One planned topic. ``retention_ms`` of -1 keeps records for good, in a compacted topic the newest of a key;
+    ``routed``: producers choose partitions.
+    """
 
     name: str
     partitions: int
@@ -44,7 +48,7 @@ class Topic(msgspec.Struct, frozen=True, kw_only=True):
     def config(self, replication_factor: int) -> dict[str, str]:
         """The broker's settings for this topic."""
         config = {
-            "cleanup.policy": "compact" if self.compacted else "delete",
+            "cleanup.policy": _cleanup_policy(self),
             "message.timestamp.type": "LogAppendTime" if self.stamped_on_arrival else "CreateTime",
             "retention.ms": str(self.retention_ms),
             "max.message.bytes": str(self.max_message_bytes),
@@ -53,6 +57,12 @@ class Topic(msgspec.Struct, frozen=True, kw_only=True):
         if self.compacted:
             config["min.compaction.lag.ms"] = str(self.compaction_lag_ms)
         return config
+
+
+def _cleanup_policy(topic: Topic) -> str:
+    if not topic.compacted:
+        return "delete"
+    return "compact" if topic.retention_ms < 0 else "compact,delete"
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,12 +93,12 @@ def plan(settings: Settings) -> tuple[Topic, ...]:
     count = settings.partitions
     input_bytes = max(INPUT_MAX_BYTES, 2 * settings.max_payload_bytes)
 
-    def routed(full_name: str, *, keep_days: int = 0) -> Topic:
+    def routed(full_name: str, *, keep_days: int = 0, past_horizon: bool = False) -> Topic:
         return Topic(
             name=full_name,
             partitions=count,
             compacted=not keep_days,
-            retention_ms=keep_days * days or -1,
+            retention_ms=settings.horizon.ms + SETTLED_MS if past_horizon else keep_days * days or -1,
             routed=True,
         )
 
@@ -116,11 +126,11 @@ def plan(settings: Settings) -> tuple[Topic, ...]:
             for base in names.FACT_TOPICS
         ),
         routed(name(settings, names.ROUTED), keep_days=7),
-        routed(name(settings, names.ROLLUPS)),
+        routed(name(settings, names.ROLLUPS), past_horizon=True),
         routed(blocks_changelog(settings)),
         routed(campaigns_changelog(settings)),
         routed(name(settings, names.INSIGHTS), keep_days=30),
-        routed(name(settings, names.INSIGHTS_LATEST)),
+        routed(name(settings, names.INSIGHTS_LATEST), past_horizon=True),
         routed(name(settings, names.PREDICTIONS), keep_days=30),
         Topic(
             name=name(settings, names.DEAD_LETTERS),

@@ -356,3 +356,8 @@ def test_facts_of_accounts_and_rates_through_the_worker(app: Live) -> None:
     }
     assert ("meta:c0", 1_200_000) in spends
     assert ("meta:c19", None) in spends
+    told = app.command("replay")
+    assert (told.returncode, told.stdout) == (0, ""), told.stderr
+    assert (
+        f"{len(expected):,} insights from {feed.count:,} records beside insights.latest and Redis: equal" in told.stderr
+    )

@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core import aggregate as core_aggregate
-from core.aggregate import Aggregate, Mark, TableWrite, rollup_record
+from core.aggregate import Aggregate, CorruptTable, Mark, TableWrite, rollup_record
 from core.ingest import Ingest
 from schemas import rollup as rollup_codec
 from schemas.rollup import Rollup, Watermark
@@ -271,16 +270,59 @@ def test_revisions_rise_along_the_log() -> None:
     assert all(before < after for before, after in pairwise(revisions))
 
 
+def test_what_the_table_may_not_hold_yet_stays_in_memory() -> None:
+    """Scenario: more rows of a day come while its checkpoint is on its way to the table."""
+    log = routed([delta(name, HOUR, clicks=1) for name in "abcd"] + [snapshot(campaign="2", clicks=1)] * 2)
+    table: Table = {}
+    state = Aggregate.restore(table, in_memory=0)
+    decoded = []
+    for offset in range(0, len(log), 2):
+        state.apply(offset, log[offset])
+        writes, _ = state.take_writes(publish=True)
+        state.apply(offset + 1, log[offset + 1])
+        decoded.append(state.blocks.decoded)
+        put(table, writes)
+    put(table, state.take_writes(publish=True)[0])
+    assert decoded == [1, 1, 2]
+    put(table, state.take_writes(publish=True)[0])
+    assert (state.blocks.decoded, len(state.blocks.panes), len(state.blocks)) == (0, 0, 2)
+    assert content(table) == content(run(log)[0])
+
+
+@examples(80)
+@given(histories(), st.integers(0, 3), st.integers(1, 3))
+def test_blocks_that_leave_memory_come_back_the_same(history: History, in_memory: int, every: int) -> None:
+    log, table, sent = routed(history), Table(), []
+    state = Aggregate.restore(table, in_memory=in_memory)
+    for offset, payload in enumerate(log):
+        state.apply(offset, payload)
+        if offset % every == 0:
+            writes, messages = state.take_writes(publish=offset % 2 == 0)
+            put(table, writes)
+            sent += messages
+    for _ in range(2):
+        writes, messages = state.take_writes(publish=True)
+        put(table, writes)
+        sent += messages
+    assert state.blocks.decoded <= in_memory
+    expected_table, expected = run(log)
+    assert content(table) == content(expected_table)
+    assert standing(sent) == standing(expected)
+
+
 BLOCK = (
-    "94010291929503a0a13990a096cf0000019ccb2c3d009ac004c005c0c0c0c0c0c0cf0000019cc605e100a0a3455552ad4575"
-    "726f70652f4265726c696e9192c42499a46d657461a131cd5027ce000783a9a0a09192a6646576696365a66d6f62696c65a0"
-    "a0c4600900000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000"
-    "00000000000000000000000000000000000000000000000000000000000000000080f2cec59c0100000100000000000000"
+    "0200000000000000029291929503a0a13990a096cf0000019ccb2c3d009ac004c005c0c0c0c0c0c0cf0000019cc605e100a0"
+    "a3455552ad4575726f70652f4265726c696e9192c42499a46d657461a131cd5027ce000783a9a0a09192a6646576696365a6"
+    "6d6f62696c65a0a0c46009000000000000000000000000000000000000000000000000000000000000000000000000000000"
+    "0000000000000000000000000000000000000000000000000000000000000000000000000000000080f2cec59c0100000100"
+    "000000000000"
 )
+BLOCK_1 = bytes.fromhex("940102919295")
+"""How a block of version 1 began."""
 MARK = (
-    "9602009194b06164732e6d6574726963732e6d6574610002009194b06164732e6d6574726963732e6d65746100cf0000019c"
+    "9702009194b06164732e6d6574726963732e6d6574610002009194b06164732e6d6574726963732e6d65746100cf0000019c"
     "cb2c3d00c281b06164732e6d6574726963732e6d65746184a76170706c69656402a77265636f72647303a96475706c696361"
-    "746500ae6d616c666f726d65645f6a736f6e01cf0000019ccb2c3d00"
+    "746500ae6d616c666f726d65645f6a736f6e01cf0000019ccb2c3d00ff"
 )
 
 
@@ -297,7 +339,7 @@ def golden_state() -> tuple[Aggregate, list[TableWrite]]:
     return state, state.take_writes(publish=False)[0]
 
 
-def test_version_1_of_a_block_and_of_a_mark_is_for_ever() -> None:
+def test_version_2_of_a_block_and_version_1_of_a_mark_are_for_ever() -> None:
     state, writes = golden_state()
     block, mark = (next(w for w in writes if msgspec.msgpack.decode(w.key)[0] == kind) for kind in ("block", "mark"))
     assert block.value
@@ -305,6 +347,8 @@ def test_version_1_of_a_block_and_of_a_mark_is_for_ever() -> None:
     assert (block.value.hex(), mark.value.hex()) == (BLOCK, MARK)
     decoded = msgspec.msgpack.decode(bytes.fromhex(MARK), type=Mark)
     assert msgspec.msgpack.encode(decoded).hex() == MARK
+    shorter = msgspec.msgpack.decode(bytes.fromhex("96" + MARK[2:-2]), type=Mark)
+    assert shorter == decoded, "one that was written before it had its last field"
     restored = Aggregate.restore({write.key: write.value for write in writes if write.value is not None})
     (rollup,) = latest(restored.take_writes(publish=True)[1]).values()
     assert rollup == latest(state.take_writes(publish=True)[1])[rollup_record(rollup)[0]]
@@ -314,8 +358,23 @@ def test_a_block_of_another_version_is_refused_by_its_number() -> None:
     _, writes = golden_state()
     table = {write.key: write.value for write in writes if write.value is not None}
     key = next(key for key in table if msgspec.msgpack.decode(key)[0] == "block")
-    fields = msgspec.msgpack.decode(table[key])
-    with pytest.raises(ValueError, match="block version 2 is not known here; version 1 is"):
-        core_aggregate.Aggregate.restore({**table, key: msgspec.msgpack.encode([2, *fields[1:]])})
+    for version, former in ((1, BLOCK_1 + bytes(9)), (3, b"\x03" + table[key][1:])):
+        with pytest.raises(ValueError, match=f"block version {version} is not known here; version 2 is"):
+            Aggregate.restore({**table, key: former})
     with pytest.raises(ValueError, match="not a block"):
-        core_aggregate.Aggregate.restore({**table, key: b"{}"})
+        Aggregate.restore({**table, key: b"{}"})
+
+
+def test_a_block_that_is_torn_or_missing_stops_the_worker_instead_of_the_row() -> None:
+    """A stage skips envelopes that raise ``ValueError``: this is no fault of an envelope."""
+    state, writes = golden_state()
+    table = {write.key: write.value for write in writes if write.value is not None}
+    key = next(key for key in table if msgspec.msgpack.decode(key)[0] == "block")
+    again = routed([snapshot(ad_id="9", clicks=3)])[0]
+    for broken in ({**table, key: table[key][:-1]}, {name: value for name, value in table.items() if name != key}):
+        held = dict(table)
+        state = Aggregate.restore(held)
+        held.clear()
+        held.update(broken)
+        with pytest.raises(CorruptTable, match="block"):
+            state.apply(state.position + 1, again)

@@ -17,10 +17,10 @@ from core.profile import DEFAULT_PROFILE, Curve, load_profile
 from schemas import insight as insight_codec
 from schemas.platform import Platform
 from stream_app.cli import cli
+from tests.driven import Driven, at, rollup
 from tests.histories import DAY, FIRST_DAY, HOUR, T0, arrange, examples, histories, midnight, snapshot
 from tests.pipeline import CONFIG, Pipeline
 from tests.test_acceptance_native import restated, written
-from tests.test_campaigns import Driven, at, rollup
 
 ages = st.floats(0, 200)
 

@@ -32,9 +32,9 @@ from stream_app.domain import insight_config
 from stream_app.errors import SetupError
 from stream_app.rates_file import read_rates
 from stream_app.settings import Settings
+from tests.driven import Driven, at, rollup
 from tests.histories import DAY, T0, Fact, arrange, delta, examples, histories, link, snapshot
 from tests.pipeline import CONFIG, Pipeline, schedules
-from tests.test_campaigns import Driven, at, rollup
 from tests.test_insight import FIRST, part
 
 WIRE = {"version": 1, "date": "2026-03-07", "currency": "EUR", "per": "USD", "rate": "1.1", "updated_at": 5}
@@ -174,14 +174,15 @@ def test_a_weekend_takes_fridays_rate_and_nothing_takes_one_of_eight_days_ago_or
     assert held.lookup("", FIRST) is None
 
 
-def test_rates_that_no_day_can_take_are_forgotten_but_for_the_last_that_changed() -> None:
+def test_rates_that_no_day_can_take_are_forgotten() -> None:
     held = Rates(USD)
     for position, day in enumerate((FIRST - 20, FIRST - 9, FIRST - 7, FIRST)):
         held.put(rate("1.1", day=day), position)
     held.put(rate("1.1", "GBP", FIRST - 30), 9)
-    assert held.expire(FIRST - 1) == [("EUR", FIRST - 20), ("EUR", FIRST - 9)]
+    before = held.revision([FIRST - 1, FIRST])
+    assert held.expire(FIRST - 1) == [("EUR", FIRST - 20), ("EUR", FIRST - 9), ("GBP", FIRST - 30)]
     assert held.lookup("EUR", FIRST - 1) == (1_100_000_000, FIRST - 7)
-    assert held.position == 9
+    assert held.revision([FIRST - 1, FIRST]) == before == 3 + 4
     assert held.expire(FIRST - 1) == []
 
 
@@ -307,10 +308,7 @@ def test_platforms_add_up_and_each_sum_is_rounded_once(rows: list[Any], mix: Any
 
 
 def driven(*kinds: str) -> Driven:
-    found = Driven(*kinds or ("24h", "7d"))
-    found.config = msgspec.structs.replace(found.config, rates=USD)
-    found.state = Campaigns(found.config)
-    return found
+    return Driven(*kinds or ("24h", "7d"), rates=USD)
 
 
 def euro(revision: int, spend: int, **fields: Any) -> Any:
@@ -339,9 +337,9 @@ def test_a_rate_makes_due_what_has_money_in_that_currency_on_its_days() -> None:
     )
     assert {amount for _, _, amount in told(run.take().emissions)} == {None}
     run.tell(rate("1.1"))
-    assert sorted(told(run.take().emissions)) == [("later", "24h", 1_100), ("spring", "24h", 1_100)]
+    assert sorted(told(run.drain())) == [("later", "24h", 1_100), ("spring", "24h", 1_100)]
     run.tell(rate("1.1"))
-    assert told(run.take().emissions) == []
+    assert told(run.drain()) == []
 
 
 def test_a_changed_rate_corrects_a_final_insight_under_a_higher_version() -> None:
@@ -356,7 +354,7 @@ def test_a_changed_rate_corrects_a_final_insight_under_a_higher_version() -> Non
     assert corrected.insight.correction is not None
     assert corrected.insight.correction.reason == "exchange_rate"
     assert corrected.insight.correction.difference == {"reporting_spend_micros:USD": 100}
-    assert corrected.campaign_position > final.campaign_position
+    assert corrected.position > final.position
     assert taken.hot == [corrected]
 
 
@@ -365,7 +363,7 @@ def test_an_older_word_on_a_rate_changes_nothing() -> None:
     run.tell(rate("1.1", updated=5), euro(1, 1_000))
     run.take()
     run.tell(rate("9.9", updated=4))
-    assert run.take().emissions == []
+    assert run.drain() == []
 
 
 @pytest.mark.parametrize("survive", range(5))
@@ -378,7 +376,7 @@ def test_a_crash_amid_the_checkpoint_of_a_rate_loses_nothing(survive: int) -> No
     run.again()
     for spend in (1_100, 1_200):
         # What may not have been published goes out again as it was.
-        news = [each for each in run.take().emissions if each.insight.version > published[each.insight.insight_id]]
+        news = [each for each in run.drain() if each.insight.version > published[each.insight.insight_id]]
         assert sorted(told(news)) == [("spring", "24h", spend), ("spring", "7d", spend)]
         published = {each.insight.insight_id: each.insight.version for each in news}
         run.state = Campaigns.restore(run.table, run.config)
@@ -391,7 +389,7 @@ def test_without_a_reporting_currency_rates_are_kept_and_change_nothing() -> Non
     run.tell(euro(1, 1_000))
     run.take()
     run.tell(rate("1.1"))
-    assert run.take().emissions == []
+    assert run.drain() == []
     on = msgspec.structs.replace(run.config, rates=USD)
     (insight,) = Campaigns.restore(run.table, on).insights()
     assert insight.totals.reporting is not None

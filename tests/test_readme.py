@@ -27,8 +27,8 @@ def test_every_parallax_command_and_option_exists() -> None:
     assert len(lines) >= 8
     for line in lines:
         words = line.split()
-        path = [word for word in words[:2] if re.fullmatch(r"[a-z]+", word)]
-        command = path[:2] if path[0] == "topics" else path[:1]
+        path = [word for word in words[:2] if re.fullmatch(r"[a-z][a-z-]*", word)]
+        command = path[:2] if path[0] in ("topics", "dead-letters") else path[:1]
         told = CliRunner().invoke(cli, [*command, "--help"])
         assert told.exit_code == 0, line
         for option in re.findall(r"--[a-z-]+", line):

@@ -24,12 +24,16 @@ ROLLUP = Rollup(
     covered_ms=1_772_900_000_000,
     as_of_ms=1_772_900_000_001,
     basis="snapshot+delta",
+    link_revision=70_001,
 )
-ROLLUP_BYTES = bytes.fromhex(
+ROLLUP_WITHOUT_LINK_REVISION = bytes.fromhex(
     "dc0010a6726f6c6c757001a6737072696e67a46d657461a53132303231a23737cd5027ce00011171c2929acd03e814c0"
     "c0ce0016e360c01f00ce00086470cd03e89293a0c00593a3555344ce00bc614ec09192ce000783a8929a0ac0c0c0c0c0"
     "c0c0c0c090cf0000019cc74f7800b3416d65726963612f4c6f735f416e67656c6573cf0000019cc9132100cf0000019c"
     "c9132101ae736e617073686f742b64656c7461"
+)
+ROLLUP_BYTES = bytes.fromhex(
+    ROLLUP_WITHOUT_LINK_REVISION.hex().replace("dc0010", "dc0011", 1) + "ce00011171",
 )
 WATERMARK = Watermark(partition=3, watermark_ms=1_772_841_600_123)
 RATE = RateFact(currency="EUR", day=20_456, per="USD", nanos=1_083_100_000, updated_ms=1_767_225_600_000)
@@ -43,6 +47,10 @@ WATERMARK_BYTES = bytes.fromhex("94a977617465726d61726b0103cf0000019cc598047b")
 def test_version_1_is_for_ever(message: Message, golden: bytes) -> None:
     assert rollup.encode(message) == golden
     assert rollup.decode(golden) == message
+
+
+def test_a_rollup_of_before_the_link_revision_is_read_without_one() -> None:
+    assert rollup.decode(ROLLUP_WITHOUT_LINK_REVISION) == msgspec.structs.replace(ROLLUP, link_revision=0)
 
 
 def test_one_key_for_each_campaign_platform_campaign_and_day() -> None:

@@ -71,6 +71,16 @@ def test_inputs_outlive_the_horizon_and_are_stamped_on_arrival() -> None:
     assert int(planned[names.ACCOUNTS].config(1)["min.compaction.lag.ms"]) >= settings.horizon.ms
 
 
+def test_what_is_past_the_horizon_leaves_the_compacted_topics_and_nothing_before() -> None:
+    settings = Settings(horizon="50d")  # type: ignore[arg-type] # pydantic parses it
+    planned = {topic.name: topic.config(1) for topic in topics.plan(settings)}
+    for base in (names.ROLLUPS, names.INSIGHTS_LATEST):
+        assert planned[base]["cleanup.policy"] == "compact,delete"
+        assert int(planned[base]["retention.ms"]) > settings.horizon.ms
+    for changelog in (topics.blocks_changelog(settings), topics.campaigns_changelog(settings)):
+        assert (planned[changelog]["cleanup.policy"], planned[changelog]["retention.ms"]) == ("compact", "-1")
+
+
 @pytest.mark.parametrize("max_payload_bytes", [65_536, 4 * 1024 * 1024])
 def test_a_dead_letter_holds_the_largest_input_and_what_is_said_of_it(max_payload_bytes: int) -> None:
     planned = {topic.name: topic for topic in topics.plan(Settings(max_payload_bytes=max_payload_bytes))}

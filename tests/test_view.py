@@ -188,3 +188,9 @@ def test_a_total_is_never_more_than_one_view_says(rows: list[Fact]) -> None:
     for name, value in total(*rows).items():
         said = {row.wire.get(name) for row in rows if row.wire}
         assert value in said
+
+
+def test_a_total_of_absurd_rows_stops_at_a_limit_instead_of_the_worker() -> None:
+    """Beyond it the sum of 2000 rows, each of which may be right, would fit no wire format."""
+    rows = [snapshot(ad_group_id="g", ad_id=str(ad), spend_micros=10**16, clicks=10**12) for ad in range(2_000)]
+    assert total(*rows) == {"spend_micros": 10**18, "clicks": 2_000 * 10**12}

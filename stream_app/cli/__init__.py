@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from stream_app.cli import about, demo, maturity, offline, records, servers
+from stream_app.cli import about, dead_letters, demo, maturity, offline, records, replay, servers
 from stream_app.cli.shell import OneLine
 
 
@@ -38,15 +38,9 @@ def cli(ctx: click.Context, config: Path | None) -> None:
     ctx.obj = config
 
 
-for command in (
-    *about.COMMANDS,
-    *servers.COMMANDS,
-    *records.COMMANDS,
-    *offline.COMMANDS,
-    *maturity.COMMANDS,
-    *demo.COMMANDS,
-):
-    cli.add_command(command)
+for module in (about, servers, records, replay, dead_letters, offline, maturity, demo):
+    for command in module.COMMANDS:
+        cli.add_command(command)
 
 
 def main() -> None:

@@ -2,7 +2,9 @@
 
 import contextlib
 import os
+import re
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,6 +20,7 @@ INTERRUPTED: Final = 130
 NOBODY_READS: Final = 141
 """What shells give for a command that SIGPIPE ended."""
 PLATFORMS: Final = ("meta", "tiktok", "google_ads")
+DATE: Final = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 
 
 class OneLine(click.Group):
@@ -79,6 +82,72 @@ def quiet() -> None:
 def as_source(text: str) -> "Source":
     """A FILE argument; ``-`` is standard input."""
     return "-" if text == "-" else Path(text)
+
+
+def instant(text: str | None, option: str) -> int | None:
+    """An option's instant as UTC milliseconds; a date is its midnight in UTC. Raises ``SetupError``."""
+    if text is None:
+        return None
+    from schemas.dates import instant_of
+    from schemas.refusal import Refused
+
+    try:
+        return instant_of(f"{text}T00:00:00Z" if DATE.fullmatch(text) else text, option)
+    except Refused as refused:
+        raise SetupError(str(refused)) from None
+
+
+def span(since: str | None, until: str | None) -> tuple[int | None, int | None]:
+    """The instants of --from and --to. Raises ``SetupError`` where one is none, or they hold nothing."""
+    from_ms, to_ms = instant(since, "--from"), instant(until, "--to")
+    if from_ms is not None and to_ms is not None and from_ms >= to_ms:
+        raise SetupError(f"--to {until} is not after --from {since}")
+    return from_ms, to_ms
+
+
+@contextlib.contextmanager
+def interruptible(said: str) -> "Iterator[None]":
+    """Ends a command with one line and exit code 130 when Ctrl-C comes."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        # A terminal has shown ^C.
+        click.echo(f"\nparallax: {said}" if sys.stderr.isatty() else f"parallax: {said}", err=True)
+        raise click.exceptions.Exit(INTERRUPTED) from None
+
+
+def confirmed(question: str) -> bool:
+    """Whether somebody says yes, asked on standard error; no answer is none."""
+    # click.confirm writes a blank to standard output, where JSON may be.
+    click.echo(f"{question} [y/N] ", nl=False, err=True)
+    answer = ""
+    try:
+        answer = sys.stdin.readline()
+    finally:
+        if not (answer and sys.stdin.isatty()):
+            click.echo(err=True)
+    return answer.strip().lower() in ("y", "yes")
+
+
+@contextlib.contextmanager
+def record_progress() -> "Iterator[Callable[[int, int], None] | None]":
+    """A bar on standard error where that is a terminal, else nothing: records of how many, rate, time left."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TimeRemainingColumn
+    from rich.progress import Task as Shown
+    from rich.text import Text
+
+    class Rate(ProgressColumn):
+        def render(self, task: Shown) -> Text:
+            return Text(f"{task.speed:,.0f} records/s" if task.speed else "")
+
+    columns = (BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def printable(text: str) -> str:

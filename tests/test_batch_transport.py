@@ -1,0 +1,132 @@
+"""What may be committed of a partition: whatever is delivered, finished and delivered again, never past open work."""
+
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from stream_app import app
+from stream_app.batch_transport import _Delivered
+from tests.memory_kafka import until
+from tests.stock_faust import Worker, no_kafka, parallax_worker, play
+
+__all__ = ["no_kafka"]
+
+HOLES = st.frozensets(st.integers(0, 60))
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("deliver"), st.integers(1, 5)),
+        st.tuples(st.just("finish"), st.integers(0, 30)),
+        st.tuples(st.just("seek"), st.integers(0, 30)),
+    ),
+    max_size=60,
+)
+
+
+class Partition:
+    """A partition that is read, with offsets that no record has. The model knows what is done record by record."""
+
+    def __init__(self, holes: frozenset[int]) -> None:
+        self.delivered = _Delivered()
+        self.position = 0
+        self.done: set[int] = set()
+        self.open: list[list[int]] = []
+        self._holes = holes
+
+    @property
+    def committed(self) -> int:
+        return max(0, self.delivered.committable)
+
+    @property
+    def undone(self) -> set[int]:
+        """Records below the committed offset that are not done."""
+        return set(range(self.committed)) - self._holes - self.done
+
+    def deliver(self, records: int) -> None:
+        """Fetch some records from the position on."""
+        batch: list[int] = []
+        while len(batch) < records:
+            if self.position not in self._holes:
+                batch.append(self.position)
+            self.position += 1
+        self.open.append(batch)
+        self.delivered.deliver(batch[0], batch[-1])
+
+    def finish(self, index: int) -> None:
+        """Finish one of the batches under way."""
+        if self.open:
+            batch = self.open.pop(index % len(self.open))
+            self.done |= set(batch)
+            self.delivered.finish(batch[-1])
+
+    def seek(self, index: int) -> None:
+        """Go back to a batch under way: it and those behind it were dropped."""
+        if self.open:
+            self.position = sorted(self.open)[index % len(self.open)][0]
+            self.open = [batch for batch in self.open if batch[-1] < self.position]
+
+
+def states(holes: frozenset[int], steps: list[tuple[str, int]]) -> Iterator[Partition]:
+    partition = Partition(holes)
+    for step, number in steps:
+        getattr(partition, step)(number)
+        yield partition
+
+
+# The second batch is finished, dropped with the first, and read again as the end of a larger one.
+STALE = [("deliver", 1), ("deliver", 1), ("finish", 1), ("seek", 0), ("deliver", 2), ("deliver", 1), ("finish", 1)]
+
+
+@given(HOLES, STEPS)
+@example(frozenset(), STALE)
+def test_no_unfinished_record_is_committed(holes: frozenset[int], steps: list[tuple[str, int]]) -> None:
+    for partition in states(holes, steps):
+        assert not partition.undone
+
+
+@given(HOLES, STEPS)
+def test_what_is_committed_never_falls(holes: frozenset[int], steps: list[tuple[str, int]]) -> None:
+    before = 0
+    for partition in states(holes, steps):
+        assert partition.committed >= before
+        before = partition.committed
+
+
+@given(HOLES, STEPS, st.lists(st.integers(0, 30), min_size=1))
+def test_all_is_committed_once_all_is_finished(
+    holes: frozenset[int], steps: list[tuple[str, int]], order: list[int]
+) -> None:
+    partition = Partition(holes)
+    for step, number in steps:
+        getattr(partition, step)(number)
+    partition.deliver(1)
+    while partition.open:
+        partition.finish(order[len(partition.open) % len(order)])
+    assert partition.committed == partition.position
+
+
+@pytest.mark.usefixtures("no_kafka")
+def test_a_worker_outlives_a_rebalance_that_could_not_wait_for_its_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was under way is read again, in another cut; that it becomes durable after all finishes nothing."""
+    monkeypatch.setattr(app, "REVOKE_S", 0.05)
+
+    async def script(worker: Worker) -> None:
+        worker.kafka.fetch_limit = 1
+        worker.hold(b"slow", b"late")
+        await worker.assign()
+        worker.feed(b"slow", b"late")
+        await until(lambda: worker.app.ingest.records == 2, "two batches are under way")
+        await worker.revoke()
+        worker.kafka.fetch_limit = 2
+        await worker.assign()
+        await until(lambda: worker.app.ingest.records == 4, "both are under way again, as one batch")
+        worker.release(b"late")
+        await until(lambda: worker.sent == [b"late"], "the second batch of before is durable")
+        assert (await worker.commit(), worker.lost) == (None, [])
+        worker.release(b"slow")
+        await until(lambda: worker.finished(1), "all is durable")
+        await worker.rebalance()
+        assert (worker.committed, worker.lost) == (2, [])
+
+    play(parallax_worker, script)
