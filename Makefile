@@ -11,10 +11,10 @@ LOCK := compile --quiet --universal --python-version 3.11 --generate-hashes --no
 	--no-emit-index-url --no-emit-find-links --extra build
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check test bench lock clean
+.PHONY: help setup demo check test bench chaos chaos-long lock clean
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## /\1: /p' $(MAKEFILE_LIST) | awk -F': ' '{printf "make %-7s %s\n", $$1, $$2}'
+	@sed -n 's/^\([a-z-]*\):.*## /\1: /p' $(MAKEFILE_LIST) | awk -F': ' '{printf "make %-10s %s\n", $$1, $$2}'
 
 setup: $(VENV)/.complete ## the environment in .venv, every dependency pinned and checked by its hash
 
@@ -33,6 +33,12 @@ test: $(VENV)/.complete ## every test, on a real Kafka and a real Redis (ARGS="-
 
 bench: $(VENV)/.complete ## throughput and latency beside a plain Faust agent
 	$(BIN)/python -m bench $(ARGS)
+
+chaos: $(VENV)/.complete ## faults on real servers with every sink compared, some 3 minutes (ARGS="--seed 7 --only zombie")
+	$(BIN)/python -m tests.chaos $(ARGS)
+
+chaos-long: $(VENV)/.complete ## the same with over 200 kills, 60 zombies and long outages, an hour at most
+	$(BIN)/python -m tests.chaos --long $(ARGS)
 
 lock: $(VENV)/.complete ## the newest versions that pyproject.toml allows, into requirements/
 	$(PIP) install uv==$(UV_VERSION)

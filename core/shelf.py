@@ -7,7 +7,7 @@ before, so a campaign may be put back only when the last checkpoint wrote nothin
 from array import array
 from collections import defaultdict
 from collections.abc import Collection, Mapping
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from core import stored
 from core.campaign import ByDay, Campaign, Owner
@@ -15,6 +15,9 @@ from core.published import Published
 from core.stored import AGAIN, MARK_KEY, RATE, WINDOWS, Mark
 from core.window import WindowKey
 from schemas.rollup import Rollup
+
+EXPIRED_AT_ONCE: Final = 10_000
+"""Campaigns that one checkpoint drops something of. All of 100,000 would hold it up for seconds at a day's end."""
 
 
 class Found(NamedTuple):
@@ -146,12 +149,20 @@ class Shelf:
         ends.append(end)
 
     def expire(self, floor: int) -> list[bytes]:
-        """Drop what ends before a day, and campaigns of which nothing is left; the keys to delete."""
+        """Drop what ends before a day, of some campaigns at a time, and those of which nothing is left; the keys to
+        delete.
+        """
         deletes: list[bytes] = []
+        left = EXPIRED_AT_ONCE
         for day in sorted(day for day in self._oldest if day < floor):
-            for campaign_id in self._oldest.pop(day):
+            waiting = self._oldest[day]
+            while waiting and left > 0:
+                left -= 1
+                campaign_id = waiting.pop()
                 if campaign_id in self._keys:
                     deletes += self._expire(campaign_id, floor)
+            if not waiting:
+                del self._oldest[day]
         return deletes
 
     def _expire(self, campaign_id: str, floor: int) -> list[bytes]:

@@ -33,7 +33,8 @@ class SourcePosition(msgspec.Struct, frozen=True):
 
 class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
     """``id`` is the position as text: a row redelivered after a crash gives the same id again. ``redriven_from`` is
-    the id of the first dead letter of a record that was redriven and failed again.
+    the id of the first dead letter of a record that was redriven and failed again. ``cut_bytes`` is how much of a
+    record is left out that was too large to be kept.
     """
 
     version: int = 1
@@ -42,6 +43,7 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
     sentence: str
     source: SourcePosition
     redriven_from: str | msgspec.UnsetType = msgspec.UNSET
+    cut_bytes: int | msgspec.UnsetType = msgspec.UNSET
 
     @property
     def first_id(self) -> str:

@@ -105,6 +105,8 @@ class RejectCode(StrEnum):
     BAD_LINK = "bad_link"
     BAD_RATE = "bad_rate"
     BAD_ACCOUNT = "bad_account"
+    OUTPUT_TOO_LARGE = "output_too_large"
+    BAD_CREATIVE = "bad_creative"
 
 
 Outcome = MetricEvent | Ignored | Rejection

@@ -12,6 +12,7 @@ METRICS_TOPICS: Final = {
 CAMPAIGN_LINKS: Final = "ads.campaign-links"
 RATES: Final = "ads.rates"
 ACCOUNTS: Final = "ads.accounts"
+CREATIVES: Final = "ads.creatives"
 ROUTED: Final = "ads.metrics.routed"
 ROLLUPS: Final = "ads.rollups"
 INSIGHTS: Final = "insights.cross-platform"

@@ -59,7 +59,8 @@ class Dead(msgspec.Struct, frozen=True):
     @property
     def can_be_redriven(self) -> bool:
         """Whether the original bytes are there, and belong into an input topic."""
-        return self.value is not None and self.letter.source.topic in names.INGEST_TOPICS
+        whole = self.value is not None and self.letter.cut_bytes is msgspec.UNSET
+        return whole and self.letter.source.topic in names.INGEST_TOPICS
 
 
 class Found(msgspec.Struct, frozen=True):

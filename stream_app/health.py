@@ -71,6 +71,8 @@ def status(app: "ParallaxApp") -> dict[str, Any]:
             )
         },
         "published": app.insights.published,
+        "too_large": app.insights.too_large,
+        "expired_rollups": sum(state.expired for state in app.insights.partitions.values()),
         "malformed": app.aggregate.malformed + app.insights.malformed,
         "redis": _redis(app),
     }

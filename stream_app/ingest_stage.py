@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from typing import Any
 
+import msgspec
 from faust.types import TP
 
 from core.aggregate import rollup_record
@@ -20,7 +21,7 @@ from stream_app.account_follower import AccountFollower
 from stream_app.batch_transport import Batch, BatchConsumer
 from stream_app.producer import BatchProducer, Outgoing, Sent
 from stream_app.settings import Settings
-from stream_app.topics import name
+from stream_app.topics import largest_letter, name
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +40,7 @@ class IngestStage:
         self._routed = name(settings, names.ROUTED)
         self._rollups = name(settings, names.ROLLUPS)
         self._dead_letters = name(settings, names.DEAD_LETTERS)
+        self._largest_letter = largest_letter(settings)
         self._base = {name(settings, base): base for base in names.INGEST_TOPICS}
         self._watermarks: dict[TP, int] = {}
         self._told: dict[TP, tuple[int, bool]] = {}
@@ -119,8 +121,17 @@ class IngestStage:
     def _letter(self, row: RejectedRow) -> Outgoing:
         record = row.record
         partition = row.letter.source.partition % self._settings.partitions
-        headers = [*record.headers, (dead_letter.HEADER, dead_letter.encode(row.letter))]
-        return Outgoing(self._dead_letters, partition, record.key, record.value, headers)
+        letter, key, value, headers = row.letter, record.key, record.value, list(record.headers)
+        beside = len(key or b"") + sum(len(name) + len(held or b"") for name, held in headers)
+        size = beside + len(value or b"")
+        if size > self._largest_letter:
+            # A compressed record may hold any number of times what its topic takes.
+            if beside > self._largest_letter // 2:
+                key, headers, beside = None, [], 0
+            value = None if value is None else value[: self._largest_letter - beside]
+            letter = msgspec.structs.replace(letter, cut_bytes=size - beside - len(value or b""))
+        headers.append((dead_letter.HEADER, dead_letter.encode(letter)))
+        return Outgoing(self._dead_letters, partition, key, value, headers)
 
     async def heartbeat(self, consumer: BatchConsumer, assigned: set[TP]) -> None:
         """Tell every target partition what the sources have observed, and which of them are read to their end."""

@@ -5,10 +5,13 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 
 from core.campaigns import Campaigns, Checkpoint, Emission, InsightConfig
+from schemas import dead_letter
 from schemas import prediction as prediction_codec
 from schemas import topics as names
 from schemas.calendar import instant_ms
+from schemas.dead_letter import SourcePosition
 from schemas.envelope import target_partition
+from schemas.event import RejectCode
 from schemas.prediction import CtrPrediction
 from stream_app.batch_transport import BatchConsumer
 from stream_app.hot_store import HotEntry
@@ -18,8 +21,10 @@ from stream_app.producer import Outgoing
 from stream_app.settings import Settings
 from stream_app.stage import PartitionedStage, Work
 from stream_app.table import ChangelogTable
-from stream_app.topics import name
+from stream_app.topics import DERIVED_MAX_BYTES, name
 
+LARGEST_OUTPUT = DERIVED_MAX_BYTES - 4_096
+"""What a record of an output topic holds beside its key and framing."""
 REBUILD_CHUNK = 200
 """Campaigns offered to Redis between two looks at the event loop."""
 
@@ -43,7 +48,9 @@ class InsightStage(PartitionedStage[Campaigns]):
         self._latest = name(settings, names.INSIGHTS_LATEST)
         self._predictions = name(settings, names.PREDICTIONS)
         self._rebuild: Iterator[list[HotEntry]] | None = None
+        self._dead_letters = name(settings, names.DEAD_LETTERS)
         self.published = 0
+        self.too_large = 0
 
     def _restore(self, partition: int) -> Campaigns:
         return Campaigns.restore(self._table.contents(partition), self._config, self._settings.partitions)
@@ -90,12 +97,27 @@ class InsightStage(PartitionedStage[Campaigns]):
             insight = emission.insight
             partition = target_partition(insight.campaign_id, self._settings.partitions)
             key = insight.campaign_id.encode("utf-8", "surrogatepass")
+            if len(emission.payload) > LARGEST_OUTPUT:
+                yield self._letter(emission, partition, key)
+                continue
             yield Outgoing(self._insights, partition, key, emission.payload)
             yield Outgoing(self._latest, partition, insight.insight_id.encode(), emission.payload)
         for prediction in checkpoint.predictions:
             partition = target_partition(prediction.campaign_id, self._settings.partitions)
             key = prediction.campaign_id.encode("utf-8", "surrogatepass")
             yield Outgoing(self._predictions, partition, key, prediction_codec.encode(prediction))
+
+    def _letter(self, emission: Emission, partition: int, key: bytes) -> Outgoing:
+        """What is said instead of an insight that would stall its partition. Redis still holds it."""
+        self.too_large += 1
+        insight = emission.insight
+        sentence = (
+            f"the {insight.window} insight from {insight.window_start} has {len(emission.payload):,} bytes, at most"
+            f" {LARGEST_OUTPUT:,} fit: split its campaign"
+        )
+        source = SourcePosition(names.ROLLUPS, partition, emission.position, 0, -1)
+        letter = dead_letter.describe(source, RejectCode.OUTPUT_TOO_LARGE, sentence)
+        return Outgoing(self._dead_letters, partition, key, None, [(dead_letter.HEADER, dead_letter.encode(letter))])
 
     def _hot_entries(self) -> Iterator[list[HotEntry]]:
         part: list[HotEntry] = []

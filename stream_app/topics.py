@@ -21,7 +21,11 @@ from stream_app.settings import Settings
 
 INPUT_MAX_BYTES: Final = 1024 * 1024
 DERIVED_MAX_BYTES: Final = 4 * 1024 * 1024
+STATE_MAX_BYTES: Final = 32 * 1024 * 1024
+"""A block holds what its platform campaign reported of a day, and nothing of that can be left out."""
 COMPACTION_LAG_MS: Final = MILLISECONDS["h"]
+DESCRIPTION_BYTES: Final = 64 * 1024
+"""What a dead letter's description and framing may take."""
 SETTLED_MS: Final = 30 * MILLISECONDS["d"]
 """How long what can change no more is kept where its newest record is kept at all."""
 ANSWER_S: Final = 5.0
@@ -87,14 +91,28 @@ def campaigns_changelog(settings: Settings) -> str:
     return name(settings, f"{settings.app_id}-campaigns-changelog")
 
 
+def _input_bytes(settings: Settings) -> int:
+    return max(INPUT_MAX_BYTES, 2 * settings.max_payload_bytes)
+
+
+def largest_letter(settings: Settings) -> int:
+    """How many bytes of a record, key and headers included, its dead letter can hold: all of what an input topic takes
+    uncompressed.
+    """
+    return 2 * _input_bytes(settings) - DESCRIPTION_BYTES
+
+
 def plan(settings: Settings) -> tuple[Topic, ...]:
     """Every topic of an application. Raises ``SetupError`` for a plan that cannot work."""
     days = MILLISECONDS["d"]
     count = settings.partitions
-    input_bytes = max(INPUT_MAX_BYTES, 2 * settings.max_payload_bytes)
+    input_bytes = _input_bytes(settings)
 
-    def routed(full_name: str, *, keep_days: int = 0, past_horizon: bool = False) -> Topic:
+    def routed(
+        full_name: str, *, keep_days: int = 0, past_horizon: bool = False, largest: int = DERIVED_MAX_BYTES
+    ) -> Topic:
         return Topic(
+            max_message_bytes=largest,
             name=full_name,
             partitions=count,
             compacted=not keep_days,
@@ -127,8 +145,8 @@ def plan(settings: Settings) -> tuple[Topic, ...]:
         ),
         routed(name(settings, names.ROUTED), keep_days=7),
         routed(name(settings, names.ROLLUPS), past_horizon=True),
-        routed(blocks_changelog(settings)),
-        routed(campaigns_changelog(settings)),
+        routed(blocks_changelog(settings), largest=STATE_MAX_BYTES),
+        routed(campaigns_changelog(settings), largest=STATE_MAX_BYTES),
         routed(name(settings, names.INSIGHTS), keep_days=30),
         routed(name(settings, names.INSIGHTS_LATEST), past_horizon=True),
         routed(name(settings, names.PREDICTIONS), keep_days=30),
@@ -136,7 +154,7 @@ def plan(settings: Settings) -> tuple[Topic, ...]:
             name=name(settings, names.DEAD_LETTERS),
             partitions=count,
             retention_ms=90 * days,
-            max_message_bytes=2 * input_bytes,
+            max_message_bytes=largest_letter(settings) + DESCRIPTION_BYTES,
         ),
     )
     refuse_wrong(topics)

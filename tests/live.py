@@ -339,7 +339,10 @@ def by_id(insights: Iterable[CrossPlatformInsight]) -> Insights:
 
 
 class Stream:
-    """Records that a thread publishes at a steady pace while the test does something else."""
+    """Records that a thread publishes at a steady pace while the test does something else.
+
+    The last fifth waits for ``finish``: however slow the machine, there is more to come until the test says so.
+    """
 
     def __init__(self, feed: Feed, records: Sequence[SimRecord], per_second: int) -> None:
         self._feed = feed
@@ -347,6 +350,7 @@ class Stream:
         self._per_second = per_second
         self._thread = threading.Thread(target=self._run, daemon=True, name="stream")
         self._failure: BaseException | None = None
+        self._may_end = threading.Event()
         self.sent = 0
 
     def __enter__(self) -> Self:
@@ -354,6 +358,7 @@ class Stream:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._may_end.set()
         self._thread.join()
 
     @property
@@ -363,6 +368,7 @@ class Stream:
 
     def finish(self) -> int:
         """Waits until all is stored; how many records there were."""
+        self._may_end.set()
         self._thread.join(DEADLINE_S)
         assert not self._thread.is_alive()
         if self._failure is not None:
@@ -373,6 +379,8 @@ class Stream:
         began = time.monotonic()
         try:
             for record in self._records:
+                if self.sent == len(self._records) * 4 // 5:
+                    self._may_end.wait()
                 if self.sent % 200 == 0:
                     time.sleep(max(0.0, began + self.sent / self._per_second - time.monotonic()))
                 self._feed.send(record)

@@ -65,6 +65,7 @@ class KafkaServer:
     def __init__(self, folder: Path, jars: Path, *properties: str) -> None:
         self.port = free_port()
         self.bootstrap: Final = f"{LOOPBACK}:{self.port}"
+        self.log: Final = folder / "kafka.log"
         self._folder = folder
         self._java = ["java", "-Xmx512m", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp", f"{jars}/*"]
         self._config = folder / "server.properties"
@@ -87,14 +88,13 @@ class KafkaServer:
 
     def start(self) -> None:
         """Starts the broker and waits until it answers."""
-        log = self._folder / "kafka.log"
-        with log.open("ab") as output:
+        with self.log.open("ab") as output:
             self._server = Tethered([*self._java, "kafka.Kafka", self._config], output=output, cwd=self._folder)
         try:
             wait_for_kafka(self.bootstrap, lambda: self.server.running)
         except ServerAbsent:
             self._server.kill()
-            print(log.read_text(errors="replace")[-4000:], file=sys.stderr)
+            print(self.log.read_text(errors="replace")[-4000:], file=sys.stderr)
             raise
 
     @property

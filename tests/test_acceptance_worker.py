@@ -234,7 +234,11 @@ def test_dead_letters_keep_everything_and_leave_their_neighbours_alone(app: Live
 def test_without_its_broker_topics_or_settings_a_worker_is_one_line(app: Live) -> None:
     absent = f"127.0.0.1:{free_port()}"
     for variables, code, words in (
-        ({"PARALLAX_KAFKA_BOOTSTRAP": absent}, 3, ("no Kafka at", absent, "PARALLAX_KAFKA_BOOTSTRAP")),
+        (
+            {"PARALLAX_KAFKA_BOOTSTRAP": absent, "PARALLAX_START_PATIENCE": "1ms"},
+            3,
+            ("no Kafka at", absent, "PARALLAX_KAFKA_BOOTSTRAP"),
+        ),
         ({"PARALLAX_TOPIC_PREFIX": "nobody-made-these."}, 2, ("is missing", "parallax topics create")),
         ({"PARALLAX_PARTITIONS": "17"}, 2, ("partitions", "17")),
         ({"PARALLAX_PARTITIONS": "many"}, 2, ("PARALLAX_PARTITIONS",)),

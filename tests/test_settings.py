@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from schemas.platform import Platform
+from stream_app.domain import insight_config
 from stream_app.duration import LONGEST_MS, MILLISECONDS, Duration
 from stream_app.errors import SetupError
 from stream_app.settings import PREFIX, UNPREFIXED, Settings, describe, load, variable
@@ -222,3 +223,13 @@ def test_a_duration_reads_back_what_it_writes(count: int, unit: str) -> None:
 def test_what_is_no_duration_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="a duration is"):
         Duration.parse(text)
+
+
+def test_a_lateness_beyond_the_horizon_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such a window would be frozen before it is final."""
+    for name, value in (("HORIZON", "8d"), ("FINAL_AFTER", '{"tiktok":"9d"}')):
+        monkeypatch.setenv(f"PARALLAX_{name}", value)
+    with pytest.raises(SetupError, match="PARALLAX_FINAL_AFTER, PARALLAX_HORIZON: windows must be final before"):
+        insight_config(load())
+    monkeypatch.setenv("PARALLAX_FINAL_AFTER", '{"tiktok":"8d"}')
+    assert insight_config(load()).horizon_ms == 8 * 86_400_000

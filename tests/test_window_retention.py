@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from core import stored
+from core import shelf, stored
 from core.aggregate import rollup_record
 from core.campaigns import Campaigns, InsightConfig
 from core.published import Published
@@ -189,6 +189,21 @@ def test_a_second_crash_before_what_the_first_kept_back_is_out_changes_nothing()
     expected = told(carry_out())
     for number, survive, whole in product(range(1, 8), range(0, 18, 2), (False, True)):
         assert told(carry_out(number, survive, sent=0, whole=whole)) == expected, (number, survive, whole)
+
+
+def test_a_checkpoint_drops_some_campaigns_and_the_next_ones_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shelf, "EXPIRED_AT_ONCE", 2)
+    driven = retained("24h")
+    driven.tell(at(T0 + 3 * DAY), *(rollup(1, 5, campaign_id=str(name)) for name in range(5)))
+    driven.drain()
+    left = []
+    for step in range(5):
+        driven.tell(at(frozen_at(FIRST) + step))
+        driven.drain()
+        left.append(len(keys(driven.table, "windows")))
+    assert left == [5, 3, 1, 0, 0]
+    driven.restart()
+    assert driven.state.sizes()["keys"] == 0
 
 
 def test_deletes_come_after_the_mark() -> None:

@@ -1,0 +1,170 @@
+"""The model tier: gradient-boosted trees on top of the default's logit.
+
+XGBoost with the logistic loss on counts: a row's label is its clicks over its impressions, its weight the impressions,
+its base margin the default's logit. All features end before the label's window. A higher rate in the long run never
+lowers a prediction (monotone constraints): rates return to it. Counts of the last windows are left free, since the
+default has weighed them already. What only tells the time, such as an age, is no feature: trees cannot extrapolate it.
+"""
+
+from typing import Final
+
+import msgspec
+import numpy as np
+import xgboost
+from numpy.typing import NDArray
+from scipy.special import logit
+
+from core.learning.decayed import DecayedCounts, Ints, with_columns
+from core.learning.predictive import Floats
+
+Matrix = NDArray[np.float32]
+
+HALF_LIVES: Final = (1.0, 3.0, 10.0, 40.0)
+OWN_WEIGHT: Final = 5.0
+"""Impressions at the default's rate that keep the ratio of few counts within reason."""
+FEATURES: Final = (
+    "default_logit",
+    "default_log_shape",
+    *(f"logit_above_default_{half_life:g}" for half_life in HALF_LIVES),
+    *(f"log_impressions_{half_life:g}" for half_life in HALF_LIVES),
+    "log_last_impressions",
+)
+MONOTONE: Final = tuple(int(name in ("logit_above_default_10", "logit_above_default_40")) for name in FEATURES)
+
+
+class CtrModelConfig(msgspec.Struct, frozen=True):
+    """Retrained every ``cadence`` steps on the latest ``window`` steps, once they hold ``least_clicks``.
+
+    ``rounds`` and what follows are XGBoost's; ``most_rows`` bounds the cost of a training, the newest rows staying.
+    """
+
+    cadence: int = 14
+    window: int = 180
+    least_clicks: float = 2_000.0
+    most_rows: int = 250_000
+    rounds: int = 40
+    depth: int = 3
+    eta: float = 0.05
+    least_child_weight: float = 200.0
+    ridge: float = 50.0
+    seed: int = 7
+
+
+DEFAULT_CONFIG: Final = CtrModelConfig()
+
+
+class CtrFeatures:
+    """The features of n series, computed from the windows taken so far."""
+
+    def __init__(self, series: int) -> None:
+        self.own = DecayedCounts(np.array(HALF_LIVES), series)
+        self.last = np.full(series, np.nan)
+
+    def extend(self, series: int) -> None:
+        """Append series that have shown nothing yet."""
+        self.own.extend(series)
+        self.last = with_columns(self.last, series, np.nan)
+
+    def of(self, series: Ints, rate: Floats, shape: Floats) -> Matrix:
+        """Features of some series, [r, len(FEATURES)], given the default's rate and shape for them."""
+        margin = logit(rate)
+        seen, clicked = self.own.impressions[:, series], self.own.clicks[:, series]
+        own = np.clip((clicked + OWN_WEIGHT * rate) / (seen + OWN_WEIGHT), 1e-9, 1 - 1e-9)
+        columns = (
+            margin[None],
+            np.log(shape)[None],
+            logit(own) - margin,
+            np.log1p(seen),
+            np.log1p(self.last[series])[None],
+        )
+        return np.concatenate(columns).T.astype(np.float32)
+
+    def advance(self, series: Ints, impressions: Floats, clicks: Floats) -> None:
+        """Take a window's counts for the series that have a row in it, each once."""
+        count = np.zeros((2, self.last.size))
+        count[0, series], count[1, series] = impressions, clicks
+        self.own.advance(count[0], count[1])
+        self.last[series] = impressions
+
+
+class CtrModel:
+    """A trained model. ``steps`` is the half-open range of label windows that it has learned from."""
+
+    def __init__(self, booster: xgboost.Booster, steps: tuple[int, int]) -> None:
+        self._booster, self.steps = booster, steps
+
+    def to_bytes(self) -> bytes:
+        """UBJSON, as XGBoost writes it."""
+        return bytes(self._booster.save_raw("ubj"))
+
+    @classmethod
+    def from_bytes(cls, payload: bytes, steps: tuple[int, int]) -> "CtrModel":
+        """The model of its bytes. Raises ``ValueError`` for others, and for a model of other features."""
+        try:
+            booster = xgboost.Booster({"nthread": 1}, model_file=bytearray(payload))
+        except xgboost.core.XGBoostError as error:
+            raise ValueError(f"not a model: {str(error).splitlines()[0]}") from None
+        if booster.num_features() != len(FEATURES):
+            raise ValueError(f"the model has {booster.num_features()} features, not {len(FEATURES)}")
+        return cls(booster, steps)
+
+    def predict(self, features: Matrix, default: Floats) -> Floats:
+        """Rates, [r], on top of the default's."""
+        rate = self._booster.inplace_predict(features, base_margin=logit(default).astype(np.float32))
+        return np.clip(rate.astype(np.float64), 1e-7, 0.999)
+
+
+class CtrTrainer:
+    """The latest labelled rows, and the model that they give. The same rows give the same model."""
+
+    def __init__(self, config: CtrModelConfig = DEFAULT_CONFIG) -> None:
+        self.config = config
+        self._blocks: list[tuple[int, Matrix, Floats, Floats, Floats]] = []
+        self._trained_at: int | None = None
+
+    def add(self, step: int, features: Matrix, impressions: Floats, clicks: Floats, default: Floats) -> None:
+        """Take a closed window's rows: the features as they were before it, and its counts."""
+        shown = impressions > 0
+        self._blocks.append((step, features[shown], impressions[shown], clicks[shown], default[shown]))
+        while self._blocks[0][0] <= step - self.config.window:
+            del self._blocks[0]
+
+    def due(self, step: int) -> bool:
+        """Whether a model for the windows from ``step`` on should be trained now."""
+        since = None if self._trained_at is None else step - self._trained_at
+        return bool(self._blocks) and (since is None or since >= self.config.cadence)
+
+    def train(self, step: int) -> CtrModel | None:
+        """A model for the windows from ``step`` on; ``None`` while there are too few clicks to learn from."""
+        config = self.config
+        rows, first = 0, len(self._blocks)
+        while first and rows + len(self._blocks[first - 1][1]) <= config.most_rows:
+            first -= 1
+            rows += len(self._blocks[first][1])
+        blocks = self._blocks[first:]
+        if not rows or sum(float(block[3].sum()) for block in blocks) < config.least_clicks:
+            return None
+        self._trained_at = step
+        features, impressions, clicks, default = (np.concatenate([block[at] for block in blocks]) for at in range(1, 5))
+        data = xgboost.QuantileDMatrix(
+            features,
+            label=clicks / impressions,
+            weight=impressions,
+            base_margin=logit(default),
+            max_bin=64,
+            nthread=1,
+        )
+        parameters = {
+            "objective": "binary:logistic",
+            "base_score": 0.5,
+            "nthread": 1,
+            "tree_method": "hist",
+            "max_bin": 64,
+            "max_depth": config.depth,
+            "eta": config.eta,
+            "min_child_weight": config.least_child_weight,
+            "lambda": config.ridge,
+            "monotone_constraints": str(MONOTONE),
+            "seed": config.seed,
+        }
+        return CtrModel(xgboost.train(parameters, data, config.rounds), (blocks[0][0], blocks[-1][0] + 1))

@@ -1,0 +1,140 @@
+"""One step of time at a time: predict, see what happened, score, learn. The same for history and for the stream.
+
+Whatever is fitted, retrained or promoted uses only windows that have closed.
+"""
+
+from typing import Final
+
+import msgspec
+import numpy as np
+
+from core.learning.baselines import BASELINES, Baselines
+from core.learning.calibration import AdaptiveIntervals
+from core.learning.ctr_model import CtrFeatures, CtrModel, CtrModelConfig, CtrTrainer
+from core.learning.decayed import Ints
+from core.learning.empirical_bayes import DEFAULT_GRID, EmpiricalBayes, Grid
+from core.learning.predictive import Floats, covered_share, moments
+from core.learning.promotion import NOT_YET, PromotionRule, ScoredWindow, standing
+from core.learning.scorecard import LEAST_RATE, Scorecard, Scored
+
+DEFAULT: Final = "default"
+MODEL: Final = "model"
+SERVED: Final = "served"
+PREDICTORS: Final = (DEFAULT, MODEL, SERVED, *BASELINES)
+NEVER: Final = np.iinfo(np.int64).max
+
+
+class LearningConfig(msgspec.Struct, frozen=True):
+    """How to fit, train and promote. Without ``model`` nothing is trained here, and models come from elsewhere."""
+
+    grid: Grid = DEFAULT_GRID
+    model: CtrModelConfig | None = CtrModelConfig()
+    rule: PromotionRule = PromotionRule()
+    inside: float = 0.9
+
+
+DEFAULT_CONFIG: Final = LearningConfig()
+
+
+class Predicted(msgspec.Struct, frozen=True, eq=False):
+    """One window's predictions, made before it: the rows' series, each predictor's rates, and the default's shape."""
+
+    window: int
+    series: Ints
+    rates: dict[str, Floats]
+    shape: Floats
+
+
+class Walk:
+    """Everything that is learned of some series. ``extend`` names new ones; then, for each window in order and empty
+    ones too, ``predict`` and ``learn``.
+    """
+
+    def __init__(self, platforms: tuple[str, ...], base_rate: Floats, config: LearningConfig = DEFAULT_CONFIG) -> None:
+        none = np.zeros(0, dtype=np.int64)
+        self.platforms, self._config = platforms, config
+        self.platform = none
+        self.default = EmpiricalBayes(none, none, base_rate, config.grid)
+        self.baselines = Baselines(none, base_rate)
+        self.features = CtrFeatures(0)
+        self.intervals = AdaptiveIntervals(config.inside)
+        self.model: CtrModel | None = None
+        self.trained = 0
+        self.standings = [NOT_YET] * len(platforms)
+        self.scored: list[list[ScoredWindow]] = [[] for _ in platforms]
+        self.first = none
+        self._trainer = None if config.model is None else CtrTrainer(config.model)
+
+    def extend(self, platform: Ints, campaign: Ints) -> None:
+        """Append series by their platforms' and campaigns' numbers."""
+        self.platform = np.concatenate((self.platform, platform))
+        self.first = np.concatenate((self.first, np.full(platform.size, NEVER)))
+        self.default.extend(platform, campaign)
+        self.baselines.extend(platform)
+        self.features.extend(platform.size)
+
+    def adopt(self, model: CtrModel | None) -> None:
+        """Judge another model from now on; it serves nowhere until it has earned it."""
+        self.model = model
+        self.standings = [NOT_YET] * len(self.platforms)
+        self.scored = [[] for _ in self.platforms]
+
+    def predict(self, window: int, series: Ints) -> Predicted:
+        """Predictions for the series that will have a row in the window."""
+        trainer = self._trainer
+        if trainer is not None and trainer.due(window) and (model := trainer.train(window)) is not None:
+            self.model = model
+            self.trained += 1
+        rate, shape = self.default.predict(series)
+        model_rate = self.modelled(series, rate, shape)
+        served = np.where(self.promoted(series), model_rate, rate)
+        rates = {DEFAULT: rate, MODEL: model_rate, SERVED: served, **self.baselines.predict(series)}
+        return Predicted(window, series, rates, shape)
+
+    def modelled(self, series: Ints, rate: Floats, shape: Floats) -> Floats:
+        """The model's rates on top of the default's; the default's while there is no model."""
+        return rate if self.model is None else self.model.predict(self.features.of(series, rate, shape), rate)
+
+    def promoted(self, series: Ints) -> Ints:
+        """Whether the model serves each series (1 or 0)."""
+        return np.array([one.promoted for one in self.standings], dtype=np.int64)[self.platform[series]]
+
+    def learn(self, said: Predicted, impressions: Floats, clicks: Floats, card: Scorecard | None = None) -> None:
+        """Score what was said of a window against what it showed, and learn from it."""
+        window, series, shape = said.window, said.series, said.shape
+        group = self.platform[series]
+        shown = impressions > 0
+        self.first[series[shown]] = np.minimum(self.first[series[shown]], window)
+        scored, band, central = self._intervals(said, impressions, clicks)
+        if card is not None:
+            names = [self.platforms[at] for at in group.tolist()]
+            ages = (window - np.minimum(self.first[series], window)).astype(np.float64)
+            card.add(window, impressions, clicks, scored, names, ages)
+        self.intervals.advance(band[shown], central[shown])
+        rate = said.rates[DEFAULT]
+        if self.model is not None:
+            self._judge(said, group, impressions, clicks)
+        if self._trainer is not None:
+            self._trainer.add(window, self.features.of(series, rate, shape), impressions, clicks, rate)
+        for learner in (self.features, self.baselines, self.default):
+            learner.advance(series, impressions, clicks)
+
+    def _intervals(self, said: Predicted, n: Floats, k: Floats) -> tuple[dict[str, Scored], Ints, Floats]:
+        scored = {name: Scored(rate) for name, rate in said.rates.items()}
+        for name in (MODEL, SERVED, DEFAULT):
+            rate = said.rates[name]
+            covered, band, central = self.intervals.covers(rate, said.shape, n, k)
+            exact = covered_share(k, *moments(rate, said.shape, n), self._config.inside)
+            scored[name] = Scored(rate, covered, exact)
+        return scored, band, central
+
+    def _judge(self, said: Predicted, group: Ints, n: Floats, k: Floats) -> None:
+        default, model = (np.clip(said.rates[name], LEAST_RATE, 1 - LEAST_RATE) for name in (DEFAULT, MODEL))
+        losses = [-(k * np.log(rate) + (n - k) * np.log1p(-rate)) for rate in (default, model)]
+        groups = len(self.scored)
+        sums = [np.bincount(group, weights=values, minlength=groups) for values in (n, k, *losses, n * model)]
+        for at, windows in enumerate(self.scored):
+            if sums[0][at] > 0:
+                windows.append(ScoredWindow(*(float(values[at]) for values in sums)))
+                del windows[: -self._config.rule.windows]
+            self.standings[at] = standing(windows, self.standings[at], self._config.rule)

@@ -1,0 +1,211 @@
+"""``backtest``: how well the CTR predictions would have done."""
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+import click
+
+from stream_app.cli.shell import PLATFORMS, printable, settings_of
+from stream_app.errors import SetupError
+
+if TYPE_CHECKING:
+    from core.learning.backtest import Backtest, History
+    from core.learning.measures import Measures
+    from stream_app.history import DailyRows
+    from stream_app.settings import Settings
+
+SEGMENTED: Final = ("default", "model", "platform_mean")
+"""The predictors whose segments the table shows; json has all."""
+
+
+@click.command(short_help="Judge the CTR predictions on history, one step ahead.")
+@click.argument("files", nargs=-1, required=True, metavar="FILE...", type=click.Path(path_type=Path))
+@click.option(
+    "--split", required=True, metavar="DATE", help="The first date that is judged; what lies before is learned."
+)
+@click.option("--horizon", default="1d", show_default=True, metavar="DURATION", help="Whole days that are predicted.")
+@click.option("--series", default="", metavar="COLUMNS", help="What makes a series, such as campaign_id,ad_id.")
+@click.option("--platform", type=click.Choice(PLATFORMS), help="Whose rows these are that name no platform.")
+@click.option("--format", "style", type=click.Choice(["table", "json"]), default="table", show_default=True)
+@click.pass_context
+def backtest(
+    ctx: click.Context,
+    files: tuple[Path, ...],
+    split: str,
+    horizon: str,
+    series: str,
+    platform: str | None,
+    style: Literal["table", "json"],
+) -> None:
+    """Walk over history one horizon at a time, fitting, training and promoting as in the stream, and score every
+    prediction against what happened, beside the baselines on the same rows.
+
+    Files are CSV with the columns date, impressions, clicks, a campaign or series id and a platform, JSON lines of the
+    same or of rows as in `parallax produce`, and gzip of these. A row's impressions are taken as known, its clicks are
+    predicted from the days before.
+    """
+    from core.learning import backtest as walking
+    from schemas.platform import Platform
+    from stream_app import history
+    from stream_app.cli.offline import ingest_config
+
+    settings = settings_of(ctx)
+    first, days = _date(split), _days(horizon)
+    columns = [column for column in series.split(",") if column.strip()]
+    rows = history.read(files, ingest_config(settings, None), columns, Platform(platform) if platform else None)
+    past = _history(settings, rows, first, days)
+    with _progress() as progress:
+        try:
+            done = walking.run(past, 0, on_window=progress)
+        except ValueError as error:
+            raise SetupError(f"--split {split}: {error}, the last of {date.fromordinal(max(rows.day))}") from None
+    report = _report(done, past, rows, split, horizon)
+    if style == "json":
+        import msgspec
+
+        click.echo(msgspec.json.encode(report))
+    else:
+        _print(report, done)
+    sys.stdout.flush()
+
+
+def _date(text: str) -> int:
+    try:
+        return date.fromisoformat(text).toordinal()
+    except ValueError:
+        raise SetupError(f"--split must be a date like 2026-01-31, not {printable(text)}") from None
+
+
+def _days(text: str) -> int:
+    from stream_app.duration import MILLISECONDS, Duration
+
+    try:
+        days, rest = divmod(Duration.parse(text).ms, MILLISECONDS["d"])
+    except ValueError as error:
+        raise SetupError(f"--horizon {printable(text)}: {error}") from None
+    if rest:
+        raise SetupError(f"--horizon {printable(text)}: history is daily, so name whole days, such as 1d or 7d")
+    return days
+
+
+def _history(settings: "Settings", rows: "DailyRows", first: int, days: int) -> "History":
+    """Windows of so many days, the one that begins with the split being 0."""
+    from math import exp, log
+
+    import numpy as np
+
+    from core.learning.backtest import history
+    from stream_app.domain import insight_config
+
+    profile = insight_config(settings).profile.platforms
+    ideals = {str(platform): float(bands.ctr.ideal or 0) for platform, bands in profile.items()}
+    middle = exp(sum(map(log, ideals.values())) / len(ideals))
+    windows = np.floor_divide(np.array(rows.day, dtype=np.int64) - first, days)
+    keys = list(zip(rows.platform, rows.series, strict=True))
+    shown, clicked = (np.array(counts, dtype=np.float64) for counts in (rows.impressions, rows.clicks))
+    return history(windows, keys, shown, clicked, {name: ideals.get(name, middle) for name in set(rows.platform)})
+
+
+def _report(done: "Backtest", past: "History", rows: "DailyRows", split: str, horizon: str) -> dict[str, Any]:
+    from core.learning import walk as walking
+    from core.learning.baselines import BASELINES
+    from core.learning.measures import TEST, curve, measures, verdict
+
+    comparisons, lines = verdict(done.scorecard, walking.DEFAULT, walking.MODEL, BASELINES)
+    judged = measures(done.scorecard)
+    beyond = sum(clicks > shown for clicks, shown in zip(rows.clicks, rows.impressions, strict=True))
+    return {
+        "split": split,
+        "horizon": horizon,
+        "rows": len(rows.day),
+        "rows_with_more_clicks_than_impressions": beyond,
+        "series": int(past.platform.size),
+        "windows": done.windows,
+        "summary": {one.predictor: one for one in judged if one.axis == "all"},
+        "segments": [one for one in judged if one.axis != "all"],
+        "calibration_curve": {name: curve(done.scorecard, name) for name in done.scorecard.predictors},
+        "model": {
+            platform: {"standing": standing, "promoted_share": done.promoted_share[platform]}
+            for platform, standing in done.standings.items()
+        },
+        "models_trained": done.trained,
+        "fitted": done.fitted,
+        "test": TEST,
+        "comparisons": comparisons,
+        "verdict": lines,
+    }
+
+
+def _print(report: dict[str, Any], done: "Backtest") -> None:
+    from stream_app.cli.show import show_table
+
+    judged: Sequence[Measures] = list(report["summary"].values())
+    click.echo(
+        f"{judged[0].rows:,} rows, {judged[0].impressions:,.0f} impressions, {report['windows']} windows of"
+        f" {report['horizon']} from {report['split']}; {report['series']:,} series"
+        if judged
+        else "no row was judged"
+    )
+    click.echo()
+    heads = ("log loss", "entropy", "MAE 50+", "pred/actual", "deviance", "90% interval", "exact")
+    show_table(("predictor", *heads), ((one.predictor, *_cells(one)) for one in judged), right=heads)
+    click.echo()
+    segments = [one for one in report["segments"] if one.predictor in SEGMENTED]
+    show_table(
+        ("by", "of", "rows", "predictor", *heads),
+        ((one.axis, one.segment, f"{one.rows:,}", one.predictor, *_cells(one)) for one in segments),
+        right=("rows", *heads),
+    )
+    click.echo()
+    points = report["calibration_curve"]["served"]
+    rows = ((f"{one.predicted:.3%}", f"{one.observed:.3%}", f"{one.impressions:,.0f}") for one in points)
+    show_table(("served: predicted", "observed", "impressions"), rows, right=("observed", "impressions"))
+    click.echo()
+    for platform, standing in done.standings.items():
+        state = "promoted" if standing.promoted else "not promoted"
+        click.echo(
+            f"model on {printable(platform)}: {state} ({standing.reason}); served"
+            f" {done.promoted_share[platform]:.0%} of the windows"
+        )
+        fitted = ", ".join(f"{name} {value:.3g}" for name, value in done.fitted[platform].items())
+        click.echo(f"default on {printable(platform)}: {fitted}")
+    for line in report["verdict"]:
+        click.echo(f"verdict: {line}")
+
+
+def _cells(one: "Measures") -> tuple[str, ...]:
+    return (
+        f"{one.log_loss:.6f}",
+        _number(one.normalized_entropy, ".4f"),
+        _number(one.mae, ".5f"),
+        _number(one.calibration, ".3f"),
+        _number(one.deviance_explained, ".3f"),
+        _number(one.coverage, ".1%"),
+        _number(one.coverage_exact, ".1%"),
+    )
+
+
+def _number(value: float | None, spelling: str) -> str:
+    return "-" if value is None else format(value, spelling)
+
+
+@contextlib.contextmanager
+def _progress() -> Iterator[Callable[[int, int], None]]:
+    """A bar on standard error where that is a terminal, else nothing."""
+    if not sys.stderr.isatty():
+        yield lambda _done, _total: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("walking"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+COMMANDS: Final = (backtest,)

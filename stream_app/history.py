@@ -1,0 +1,247 @@
+"""Daily history from files, for judging and training: who showed how much on which day, and how much was clicked.
+
+Tables are CSV, or JSON lines with flat objects: columns for the date, impressions, clicks and, where there are any,
+the platform and the series. Other JSON is read as rows for the pipeline and computed exactly as workers do. Either
+may be gzip.
+"""
+
+import csv
+import gzip
+import io
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import date
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import orjson
+
+from core.aggregate import Aggregate
+from core.ingest import Ingest
+from schemas import topics
+from schemas.metrics import CLICKS, IMPRESSIONS, MAX_COUNT
+from schemas.platform import Platform
+from schemas.rollup import Rollup
+from stream_app import files
+from stream_app.errors import SetupError
+
+DATES: Final = ("date", "day", "date_start", "segments.date", "stat_time_day")
+SERIES: Final = ("series_id", "series", "campaign_id", "campaign.id", "campaign")
+NOT_SERIES: Final = ("event_id", "account_id", "customer_id", "advertiser_id")
+NAMES: Final = {
+    Platform.GOOGLE_ADS: ("google", "adwords"),
+    Platform.META: ("meta", "facebook", "instagram"),
+    Platform.TIKTOK: ("tiktok",),
+}
+ARRIVAL_MS: Final = 4_000_000_000_000
+"""After every row: history is never too early or too late."""
+
+
+class DailyRows(msgspec.Struct):
+    """Columns of equal length. ``day`` counts dates as ``date.toordinal`` does."""
+
+    day: list[int] = []
+    platform: list[str] = []
+    series: list[str] = []
+    impressions: list[int] = []
+    clicks: list[int] = []
+
+
+class Columns(msgspec.Struct, frozen=True):
+    """Which columns of a table hold what. Without ``platform`` the file's rows are all ``of``."""
+
+    date: str
+    series: tuple[str, ...]
+    platform: str | None
+    of: Platform
+
+
+def read(
+    paths: Sequence[Path], ingest: Ingest, series: Sequence[str] = (), platform: Platform | None = None
+) -> DailyRows:
+    """The rows of all files. ``series`` names the columns that make a series, ``platform`` whose rows are that name
+    none: by default the one platform that the files' names speak of.
+
+    Raises ``SetupError`` for a file that is absent, of no known kind or unsound, and for a row that cannot be used.
+    """
+    rows = DailyRows()
+    named = {platform_named(path.name) for path in paths} - {Platform.UNKNOWN}
+    of = named.pop() if platform is None and len(named) == 1 else platform
+    for path in paths:
+        kind = path.name.lower().removesuffix(".gz").rpartition(".")[2]
+        if kind not in ("csv", "jsonl", "ndjson", "json"):
+            raise SetupError(f"{path}: history is read from .csv, .jsonl, .ndjson, .json, or .gz of these")
+        if not path.is_file():
+            raise SetupError(f"{path}: there is no such file")
+        before = len(rows.day)
+        if kind == "csv":
+            _table(path, _csv(path), rows, series, of)
+        elif _is_flat(path):
+            _table(path, _flat(path), rows, series, of)
+        else:
+            _pipeline(path, ingest, rows, platform)
+        if len(rows.day) == before:
+            raise SetupError(f"{path}: holds no row with a date, impressions and clicks")
+    return rows
+
+
+def _csv(path: Path) -> Iterator[tuple[int, Mapping[str, object]]]:
+    try:
+        with path.open("rb") as raw, io.TextIOWrapper(_opened(path, raw), "utf-8-sig", newline="") as text:
+            lines = csv.reader(text)
+            head = [name.strip().lower() for name in next(lines, [])]
+            if len(set(head)) != len(head):
+                raise SetupError(f"{path}: a column stands twice in its first line")
+            for values in lines:
+                if values:
+                    if len(values) != len(head):
+                        raise SetupError(
+                            f"{path}, line {lines.line_num}: {len(values)} values under {len(head)} columns"
+                        )
+                    yield lines.line_num, dict(zip(head, values, strict=True))
+    except UnicodeDecodeError:
+        raise SetupError(f"{path}: is not UTF-8 text") from None
+    except csv.Error as error:
+        raise SetupError(f"{path}, line {lines.line_num}: {error}") from None
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise SetupError(f"{path}: not sound gzip: {error}") from None
+    except OSError as error:
+        raise SetupError(f"{path}: {error.strerror or error}") from None
+
+
+def _opened(path: Path, raw: io.BufferedReader) -> io.BufferedReader:
+    return io.BufferedReader(gzip.GzipFile(fileobj=raw)) if path.name.lower().endswith(".gz") else raw
+
+
+def _flat(path: Path) -> Iterator[tuple[int, Mapping[str, object]]]:
+    for number, (record, _) in enumerate(files.records(path), start=1):
+        try:
+            row = orjson.loads(record)
+        except orjson.JSONDecodeError as error:
+            raise SetupError(f"{path}, record {number}: not JSON: {error}") from None
+        if not isinstance(row, dict):
+            raise SetupError(f"{path}, record {number}: not an object")
+        yield number, {name.lower(): value for name, value in row.items()}
+
+
+def _is_flat(path: Path) -> bool:
+    """Whether the first record is a row of a table: a canonical event and every platform's own row say more."""
+    for record, _ in files.records(path):
+        try:
+            row = orjson.loads(record)
+        except orjson.JSONDecodeError as error:
+            raise SetupError(f"{path}, record 1: not JSON: {error}") from None
+        if not isinstance(row, dict):
+            return False
+        names = {name.lower() for name in row}
+        return {"date", "impressions", "clicks"} <= names and "version" not in names
+    raise SetupError(f"{path}: holds no record")
+
+
+def _table(
+    path: Path,
+    found: Iterator[tuple[int, Mapping[str, object]]],
+    rows: DailyRows,
+    series: Sequence[str],
+    platform: Platform | None,
+) -> None:
+    columns: Columns | None = None
+    days: dict[str, int] = {}
+    for line, row in found:
+        if columns is None:
+            columns = _columns(path, row, series, platform)
+        try:
+            text = str(row[columns.date])
+            day = days.get(text) or days.setdefault(text, _day(text))
+            impressions, clicks = _count(row, "impressions"), _count(row, "clicks")
+            name = "/".join(str(row[column]) for column in columns.series)
+            of = columns.of if columns.platform is None else platform_named(str(row[columns.platform]))
+        except KeyError as error:
+            raise SetupError(f"{path}, line {line}: has no {error.args[0]}") from None
+        except ValueError as error:
+            raise SetupError(f"{path}, line {line}: {error}") from None
+        _add(rows, day, str(of), name, impressions, clicks)
+
+
+def _columns(path: Path, row: Mapping[str, object], series: Sequence[str], platform: Platform | None) -> Columns:
+    dated = next((name for name in DATES if name in row), None)
+    if dated is None or "impressions" not in row or "clicks" not in row:
+        raise SetupError(f"{path}: needs the columns date, impressions and clicks; it has {', '.join(row) or 'none'}")
+    named = tuple(name.strip().lower() for name in series)
+    if absent := [name for name in named if name not in row]:
+        raise SetupError(f"{path}: has no column {absent[0]}; it has {', '.join(row)}")
+    own = "platform" if "platform" in row else None
+    if not named:
+        ids = [name for name in row if name.endswith("_id") and name not in NOT_SERIES]
+        known = [name for name in SERIES if name in row]
+        texts = [name for name, value in row.items() if name not in (dated, own) and not _is_number(value)]
+        named = tuple(known[:1] or ids or texts)
+    if not named and own is None:
+        raise SetupError(f"{path}: nothing tells its series apart: name their columns with --series")
+    return Columns(dated, named, own, platform or platform_named(path.name))
+
+
+def platform_named(text: str) -> Platform:
+    """The platform that a name such as ``Google Ads`` or ``adwords_daily.csv`` speaks of, or ``UNKNOWN``."""
+    lower = text.lower()
+    return next((of for of, marks in NAMES.items() if any(mark in lower for mark in marks)), Platform.UNKNOWN)
+
+
+def _day(text: str) -> int:
+    try:
+        return date.fromisoformat(text.strip()[:10]).toordinal()
+    except ValueError:
+        raise ValueError(f"the date must be like 2026-01-31, not {text[:40]!r}") from None
+
+
+def _count(row: Mapping[str, object], name: str) -> int:
+    value = row[name]
+    try:
+        number = -1.0 if isinstance(value, bool) else float(str(value))
+    except ValueError:
+        number = -1.0
+    if not (0 <= number <= MAX_COUNT and number.is_integer()):
+        raise ValueError(f"{name} must be a whole number of at least 0, not {str(value)[:40]!r}")
+    return int(number)
+
+
+def _is_number(value: object) -> bool:
+    try:
+        float(str(value))
+    except ValueError:
+        return False
+    return True
+
+
+def _pipeline(path: Path, ingest: Ingest, rows: DailyRows, platform: Platform | None) -> None:
+    """Rows for the pipeline, through ingest and aggregate: a row for each platform campaign and day."""
+    whose, found = platform, files.arrivals(path, ARRIVAL_MS)
+    if whose is None:
+        whose, found = files.probe(path, found)
+    aggregate = Aggregate()
+    ingested = ingest.batch(topics.METRICS_TOPICS[whose], 0, list(found), -1)
+    for offset, (_, payload) in enumerate(ingested.envelopes):
+        aggregate.apply(offset, payload)
+    if not ingested.envelopes and ingested.rejected:
+        raise SetupError(f"{path}: no row can be used: {ingested.rejected[0].letter.sentence}")
+    epoch = date(1970, 1, 1).toordinal()
+    for message in _rollups(aggregate.take_writes(publish=True)[1]):
+        values = () if message.day_totals is None else message.day_totals.values
+        if values and values[IMPRESSIONS]:
+            shown, clicks = values[IMPRESSIONS] or 0, values[CLICKS] or 0
+            _add(rows, epoch + message.day, str(message.platform), message.platform_campaign_id, shown, clicks)
+
+
+def _rollups(messages: Iterable[object]) -> Iterator[Rollup]:
+    for message in messages:
+        if isinstance(message, Rollup):
+            yield message
+
+
+def _add(rows: DailyRows, day: int, platform: str, series: str, impressions: int, clicks: int) -> None:
+    rows.day.append(day)
+    rows.platform.append(platform)
+    rows.series.append(series)
+    rows.impressions.append(impressions)
+    rows.clicks.append(clicks)
