@@ -16,6 +16,7 @@ from mode import CrashingSupervisor
 from yarl import URL
 
 from schemas import topics as names
+from stream_app.account_follower import AccountFollower
 from stream_app.aggregate_stage import AggregateStage
 from stream_app.batch_transport import Batch, BatchConsumer, BatchTransport
 from stream_app.domain import ingest_config, insight_config
@@ -89,7 +90,8 @@ class ParallaxApp(faust.App):
         self._draining = False
         self.batches = BatchProducer(settings)
         self.hot = HotWriter(HotStore.of(settings), lambda: self.insights.rebuild()) if settings.cache_enabled else None
-        self.ingest = IngestStage(settings, ingest_config(settings), self.batches)
+        self.accounts = AccountFollower(settings, ingest_config(settings))
+        self.ingest = IngestStage(settings, ingest_config(settings), self.batches, self.accounts)
         self.aggregate = AggregateStage(
             settings,
             self._table("blocks", blocks_changelog(settings)),
@@ -266,9 +268,10 @@ class ParallaxApp(faust.App):
         asyncio.run_coroutine_threadsafe(self.fail(WorkerStalled(reason)), self.loop)
 
     async def on_first_start(self) -> None:
-        """The producer is there before the first batch is."""
+        """The producer is there, and the accounts are known, before the first batch comes."""
         self.watchdog.start()
         await self.batches.start()
+        await self.accounts.start()
         await super().on_first_start()
 
     async def on_stop(self) -> None:
@@ -284,6 +287,7 @@ class ParallaxApp(faust.App):
             await stage.close(set(stage.partitions))
         await super().on_stop()
         await self.batches.stop()
+        await self.accounts.stop()
 
     @property
     def draining(self) -> bool:
