@@ -258,11 +258,23 @@ class ParallaxApp(faust.App):
         if self.settled and self.batches.ready and not self._draining:
             await self.ingest.heartbeat(self.consumer, set(self.consumer.assignment()))
 
-    def _progress(self) -> Progress | None:
+    def _progress(self) -> Mapping[str, Progress] | None:
         if not self.settled or self._draining:
             return None
-        lag = sum(self.consumer.lag(tp) for tp in self.consumer.assignment())
-        return Progress(lag, sum(self.consumer.durable.values()))
+        durable = dict(self.consumer.durable)
+        hops = {
+            "ingest": set(self.ingest.topics),
+            "aggregate": {self._full(names.ROUTED)},
+            "insights": {self._full(names.ROLLUPS)},
+        }
+        assigned = set(self.consumer.assignment())
+        return {
+            hop: Progress(
+                sum(self.consumer.lag(tp) for tp in assigned if tp.topic in topics),
+                sum(offset for tp, offset in durable.items() if tp.topic in topics),
+            )
+            for hop, topics in hops.items()
+        }
 
     def _stalled(self, reason: str) -> None:
         asyncio.run_coroutine_threadsafe(self.fail(WorkerStalled(reason)), self.loop)

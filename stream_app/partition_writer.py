@@ -14,7 +14,6 @@ from aiokafka.errors import (
     InvalidProducerEpoch,
     InvalidProducerIdMapping,
     InvalidTxnState,
-    KafkaError,
     OutOfOrderSequenceNumber,
     ProducerFenced,
 )
@@ -58,6 +57,7 @@ class TransactionalWriter:
     def __init__(self, settings: Settings, stage: str, partition: int) -> None:
         self._producer = BatchProducer(settings, f"{settings.topic_prefix}{settings.app_id}-{stage}-{partition}")
         self._lost = False
+        self._closed = False
 
     async def open(self) -> None:
         """Become the only one who can write. Returns when earlier owners cannot any more."""
@@ -68,26 +68,26 @@ class TransactionalWriter:
         """Make a checkpoint durable as a whole."""
         if self._lost or not self._producer.ready:
             raise TenureLost("the partition was given up")
-        whole = False
+        # Whether a transaction that is interrupted took effect, the changelog alone can tell.
+        self._lost = True
         try:
             ends = await self._producer.transact([*changelog, *outputs])
-            whole = True
         except FENCES as error:
             raise TenureLost(f"{type(error).__name__}: {error}") from error
         except AssertionError as error:
             # How aiokafka says that its producer had come to its end before the transaction began.
             raise TenureLost(str(error)) from error
-        except KafkaError as error:
-            if getattr(error, "retriable", False):
+        except Exception as error:
+            # A partition that is given up takes the producer from under its last checkpoint.
+            if self._closed or getattr(error, "retriable", False):
                 raise TenureLost(f"{type(error).__name__}: {error}") from error
             raise
-        finally:
-            # Whether a transaction that was interrupted took effect, the changelog alone can tell.
-            self._lost = not whole
+        self._lost = False
         return ends
 
     async def close(self) -> None:
         """Give up the partition. The broker ends a transaction that is open when the next owner begins."""
+        self._closed = True
         await self._producer.stop(abandon=self._lost)
 
 

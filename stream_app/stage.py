@@ -167,12 +167,11 @@ class PartitionedStage(ABC, Generic[State]):
                 lost[partition] = outcome
             elif outcome is not None:
                 raise outcome
-        if lost:
-            for partition, reason in lost.items():
-                log.warning(
-                    "%s/%s has another owner; joining the group again: %s", self._table.topic, partition, reason
-                )
-            self.fenced += len(lost)
-            await self.close(set(lost))
+        # What this worker gave up itself, in a rebalance or a stop, needs no other rebalance.
+        if taken := {partition: reason for partition, reason in lost.items() if partition in self._writers}:
+            for partition, reason in taken.items():
+                log.warning("%s/%s has another owner, joining again: %s", self._table.topic, partition, reason)
+            self.fenced += len(taken)
+            await self.close(set(taken))
             self._consumer().rejoin()
         return set(lost)

@@ -209,6 +209,7 @@ def test_a_window_that_cannot_be_is_one_line(monkeypatch: pytest.MonkeyPatch) ->
 def test_an_absent_server_is_one_line(monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], told: str) -> None:
     for name, value in SECRETS.items():
         monkeypatch.setenv(name, value)
+    monkeypatch.setenv("PARALLAX_START_PATIENCE", "1ms")
     ended = process(*arguments, stdin=subprocess.DEVNULL)
     assert ended.returncode == 3
     assert told in the_line(ended)

@@ -58,7 +58,8 @@ def test_a_process_whose_event_loop_stands_still_ends() -> None:
         from stream_app import watchdog
         watchdog.POLL_S, watchdog.MERCY_S = 0.01, 0.05
         lag = iter(range(1, 10**9))
-        dog = watchdog.Watchdog(0.1, lambda: watchdog.Progress(next(lag), 1), lambda reason: None)
+        progress = lambda: {"aggregate": watchdog.Progress(next(lag), 1), "ingest": watchdog.Progress(1, next(lag))}
+        dog = watchdog.Watchdog(0.1, progress, lambda reason: None)
         dog.start()
         time.sleep(30)
     """
@@ -71,4 +72,6 @@ def test_a_process_whose_event_loop_stands_still_ends() -> None:
         timeout=30,
     )
     assert run.returncode == EXIT_CODE
-    assert run.stderr.splitlines()[-1].startswith("parallax: the worker is stalled: nothing was committed for")
+    assert run.stderr.splitlines()[-1].startswith(
+        "parallax: the worker is stalled: aggregate: nothing was committed for"
+    )
