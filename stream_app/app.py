@@ -148,7 +148,6 @@ class ParallaxApp(faust.App):
             log.warning("no last checkpoint before the rebalance: %s", error)
         self.ingest.revoke(revoked)
         for base, stage in self._stages:
-            stage.checkpoints.forget(revoked)
             await stage.close(self.partitions_of(base, revoked))
         self._open -= revoked
 
