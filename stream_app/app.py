@@ -88,6 +88,7 @@ class ParallaxApp(faust.App):
         self._cancelled = threading.Event()
         self.lost_records: Counter[str] = Counter()
         self._draining = False
+        self.revoking = False
         self.batches = BatchProducer(settings)
         self.hot = HotWriter(HotStore.of(settings), lambda: self.insights.rebuild()) if settings.cache_enabled else None
         self.accounts = AccountFollower(settings, ingest_config(settings))
@@ -139,6 +140,21 @@ class ParallaxApp(faust.App):
         """The assigned partitions of a topic."""
         return {tp.partition for tp in assigned if tp.topic == self._full(base)}
 
+    def on_rebalance_start(self) -> None:
+        """A rebalance has begun, in the consumer's thread, whatever is going on here."""
+        self.revoking = True
+        super().on_rebalance_start()
+
+    def on_rebalance_end(self) -> None:
+        """The streams go on, unless the next rebalance has begun meanwhile: it ends itself.
+
+        Faust would take that for over. Then partitions are opened that are being given up, and batches are applied
+        behind others that were not, because they did not belong to anybody.
+        """
+        tables: Any = self.tables
+        if not self.revoking and tables.recovery._generation_id == self.consumer_generation_id:
+            super().on_rebalance_end()
+
     async def _before_revoke(self, revoked: set[TP]) -> None:
         self._cancelled.set()
         if self._opening is not None:
@@ -149,10 +165,9 @@ class ParallaxApp(faust.App):
         except Exception as error:  # noqa: BLE001 - whatever failed was not finished, and will be redelivered
             log.warning("no last checkpoint before the rebalance: %s", error)
         self.ingest.revoke(revoked)
+        self._open = set()
         for base, stage in self._stages:
-            stage.checkpoints.forget(revoked)
-            await stage.close(self.partitions_of(base, revoked))
-        self._open -= revoked
+            await stage.close(self.partitions_of(base, revoked) | set(stage.partitions))
 
     @property
     def _stages(self) -> tuple[tuple[str, AggregateStage | InsightStage], ...]:

@@ -236,6 +236,12 @@ class BatchConsumer(driver.Consumer):
             self._durable.update(offsets)
         return committed
 
+    async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
+        """The rebalance that began last has come to an assignment."""
+        application: Any = self.app
+        application.revoking = False
+        await super().on_partitions_assigned(assigned, generation_id)
+
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """Finish and commit what is in flight, and only then let go."""
         if self.before_revoke is not None:

@@ -126,25 +126,37 @@ class PartitionedStage(ABC, Generic[State]):
     async def close(self, partitions: set[int]) -> None:
         """Give up partitions."""
         writers = [self._writers.pop(partition) for partition in partitions if partition in self._writers]
+        self._drop(partitions)
+        await asyncio.gather(*(writer.close() for writer in writers))
+
+    def _drop(self, partitions: set[int]) -> None:
+        """Forget states, and the batches that are in them alone: no later checkpoint may finish those."""
         for partition in partitions:
             self._states.pop(partition, None)
-        await asyncio.gather(*(writer.close() for writer in writers))
+        self.checkpoints.forget(partitions)
 
     def keep(self, partitions: set[int]) -> None:
         """Forget what is held of all other partitions."""
         self._table.keep(partitions)
 
     async def _write(self) -> set[int]:
+        begun: set[int] = set()
         taken: list[tuple[int, Work]] = []
-        for partition, state in list(self._states.items()):
-            work = self._take(partition, state)
-            if work is not None:
-                taken.append((partition, work))
-                await asyncio.sleep(0)
-        outcomes = await asyncio.gather(*(self._put(*each) for each in taken), return_exceptions=True)
-        lost = await self._give_up(
-            (partition, outcome) for (partition, _), outcome in zip(taken, outcomes, strict=True)
-        )
+        try:
+            for partition, state in list(self._states.items()):
+                begun.add(partition)
+                work = self._take(partition, state)
+                if work is not None:
+                    taken.append((partition, work))
+                    await asyncio.sleep(0)
+            outcomes = await asyncio.gather(*(self._put(*each) for each in taken), return_exceptions=True)
+            lost = await self._give_up(
+                (partition, outcome) for (partition, _), outcome in zip(taken, outcomes, strict=True)
+            )
+        except BaseException:
+            # A state holds what was taken of it no more: a later checkpoint would leave it out and say that it is in.
+            self._drop(begun)
+            raise
         for partition, work in taken:
             if partition not in lost:
                 work.then()

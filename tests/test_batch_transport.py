@@ -1,6 +1,8 @@
 """What may be committed of a partition: whatever is delivered, finished and delivered again, never past open work."""
 
+import asyncio
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from hypothesis import example, given
@@ -128,5 +130,35 @@ def test_a_worker_outlives_a_rebalance_that_could_not_wait_for_its_batches(monke
         await until(lambda: worker.finished(1), "all is durable")
         await worker.rebalance()
         assert (worker.committed, worker.lost) == (2, [])
+
+    play(parallax_worker, script)
+
+
+@pytest.mark.usefixtures("no_kafka")
+def test_a_rebalance_that_begins_while_streams_resume_is_not_over_with_them() -> None:
+    """``Recovery._resume_streams`` (tables/recovery.py:629) looks at the generation, awaits a seek, and then calls the
+    rebalance over, though the next one may have begun during the seek.
+    """
+
+    async def script(worker: Worker) -> None:
+        application = worker.app
+        revoked: list[Any] = []
+
+        async def next_rebalance() -> None:
+            worker.kafka.while_seeking = None
+            revoked.append(worker._listener.on_partitions_revoked(worker.kafka.consumer.assignment()))
+
+        worker.kafka.while_seeking = next_rebalance
+        first = asyncio.create_task(worker.assign())
+        await until(lambda: application.tables.recovery.completed.is_set(), "the streams were resumed")
+        await until(lambda: application.tables.actives_ready, "all is told that they were")
+        await asyncio.sleep(0)
+        assert application.rebalancing
+        assert not application.settled
+        await revoked[0]
+        await worker.assign()
+        await first
+        worker.feed(b"0", b"1")
+        await until(lambda: worker.sent == [b"0", b"1"], "the stream goes on")
 
     play(parallax_worker, script)
