@@ -85,6 +85,11 @@ class PartitionedStage(ABC, Generic[State]):
         return self._states
 
     @property
+    def held(self) -> set[int]:
+        """The partitions that are open, or being opened."""
+        return {*self._states, *self._writers}
+
+    @property
     def recovered(self) -> Recovered:
         """The last recovery of partitions."""
         return self._table.recovered
@@ -135,9 +140,9 @@ class PartitionedStage(ABC, Generic[State]):
             self._states.pop(partition, None)
         self.checkpoints.forget(partitions)
 
-    def keep(self, partitions: set[int]) -> None:
+    async def keep(self, partitions: set[int], cancelled: threading.Event) -> None:
         """Forget what is held of all other partitions."""
-        self._table.keep(partitions)
+        await asyncio.to_thread(self._table.keep, partitions, cancelled)
 
     async def _write(self) -> set[int]:
         begun: set[int] = set()
