@@ -82,7 +82,11 @@ class Watchdog:
 
     def _run(self) -> None:
         while not self._stopped.wait(POLL_S):
-            self.reason = self._rule.look(time.monotonic(), self._progress())
+            try:
+                progress = self._progress()
+            except Exception:  # noqa: BLE001 - partitions move, in another thread, while they are looked at
+                progress = None
+            self.reason = self._rule.look(time.monotonic(), progress)
             if self.reason:
                 log.error("the worker is stalled: %s", self.reason)
                 self._on_stall(self.reason)
