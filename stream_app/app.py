@@ -156,10 +156,7 @@ class ParallaxApp(faust.App):
             super().on_rebalance_end()
 
     async def _before_revoke(self, revoked: set[TP]) -> None:
-        self._cancelled.set()
-        if self._opening is not None:
-            self._opening.cancel()
-            await asyncio.wait({self._opening})
+        await self._stop_opening()
         try:
             await asyncio.wait_for(self.settle(), REVOKE_S)
         except Exception as error:  # noqa: BLE001 - whatever failed was not finished, and will be redelivered
@@ -167,7 +164,13 @@ class ParallaxApp(faust.App):
         self.ingest.revoke(revoked)
         self._open = set()
         for base, stage in self._stages:
-            await stage.close(self.partitions_of(base, revoked) | set(stage.partitions))
+            await stage.close(self.partitions_of(base, revoked) | stage.held)
+
+    async def _stop_opening(self) -> None:
+        self._cancelled.set()
+        if self._opening is not None:
+            self._opening.cancel()
+            await asyncio.wait({self._opening})
 
     @property
     def _stages(self) -> tuple[tuple[str, AggregateStage | InsightStage], ...]:
@@ -213,7 +216,7 @@ class ParallaxApp(faust.App):
         cancelled = self._cancelled
         earliest = await self._look_for_gaps(new)
         for base, stage in self._stages:
-            stage.keep(self.partitions_of(base, assigned))
+            await stage.keep(self.partitions_of(base, assigned), cancelled)
             if opened := self.partitions_of(base, new):
                 await stage.open(opened, cancelled)
                 await self._check_positions(base, stage, opened, earliest)
@@ -305,13 +308,14 @@ class ParallaxApp(faust.App):
         """A clean stop takes nothing more, makes what was taken durable, and commits it."""
         self._draining = True
         self.watchdog.stop()
+        await self._stop_opening()
         if not self.crashed:
             try:
                 await asyncio.wait_for(self.settle(), REVOKE_S)
             except Exception as error:  # noqa: BLE001 - it was not finished, and will be redelivered
                 log.warning("no last checkpoint before the stop: %s", error)
         for _, stage in self._stages:
-            await stage.close(set(stage.partitions))
+            await stage.close(stage.held)
         await super().on_stop()
         await self.batches.stop()
         await self.accounts.stop()

@@ -190,6 +190,10 @@ class BatchConsumer(driver.Consumer):
         """How many offsets of the partition, as far as it is known, have not been finished."""
         return max(0, (self.highwater(tp) or 0) - self.reached(tp))
 
+    def at_end(self, tp: TP) -> bool:
+        """Whether everything is finished. While nothing has been fetched of a partition, nobody knows."""
+        return self.highwater(tp) is not None and self.lag(tp) == 0
+
     def reached(self, tp: TP) -> int:
         """The offset up to which everything is finished. Behind the last record it counts transaction markers too."""
         delivered = self._delivered.get(tp)

@@ -140,7 +140,7 @@ class IngestStage:
             base = self._base.get(tp.topic)
             if base is None:
                 continue
-            told = (self._watermarks.get(tp, -1), consumer.lag(tp) == 0)
+            told = (self._watermarks.get(tp, -1), consumer.at_end(tp))
             if self._told.get(tp) == told:
                 continue
             self._told[tp] = told

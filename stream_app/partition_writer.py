@@ -6,6 +6,7 @@ and a checkpoint becomes visible as a whole or not at all. Compare-and-set on re
 keeps the last record of a key, not its highest revision.
 """
 
+import asyncio
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -57,7 +58,8 @@ class TransactionalWriter:
     def __init__(self, settings: Settings, stage: str, partition: int) -> None:
         self._producer = BatchProducer(settings, f"{settings.topic_prefix}{settings.app_id}-{stage}-{partition}")
         self._lost = False
-        self._closed = False
+        self._given_up = False
+        self._transaction: asyncio.Future[Ends] | None = None
 
     async def open(self) -> None:
         """Become the only one who can write. Returns when earlier owners cannot any more."""
@@ -68,10 +70,15 @@ class TransactionalWriter:
         """Make a checkpoint durable as a whole."""
         if self._lost or not self._producer.ready:
             raise TenureLost("the partition was given up")
-        # Whether a transaction that is interrupted took effect, the changelog alone can tell.
+        # Whether a transaction that was interrupted took effect, the changelog alone can tell.
         self._lost = True
+        self._transaction = asyncio.ensure_future(self._producer.transact([*changelog, *outputs]))
         try:
-            ends = await self._producer.transact([*changelog, *outputs])
+            ends = await self._transaction
+        except asyncio.CancelledError:
+            if self._given_up:
+                raise TenureLost("the partition was given up while its checkpoint was written") from None
+            raise
         except FENCES as error:
             raise TenureLost(f"{type(error).__name__}: {error}") from error
         except AssertionError as error:
@@ -79,15 +86,19 @@ class TransactionalWriter:
             raise TenureLost(str(error)) from error
         except Exception as error:
             # A partition that is given up takes the producer from under its last checkpoint.
-            if self._closed or getattr(error, "retriable", False):
+            if self._given_up or getattr(error, "retriable", False):
                 raise TenureLost(f"{type(error).__name__}: {error}") from error
             raise
         self._lost = False
         return ends
 
     async def close(self) -> None:
-        """Give up the partition. The broker ends a transaction that is open when the next owner begins."""
-        self._closed = True
+        """Give up the partition, in the middle of a checkpoint too. The broker ends a transaction that is open when the
+        next owner begins.
+        """
+        self._given_up = True
+        if self._transaction is not None:
+            self._transaction.cancel()
         await self._producer.stop(abandon=self._lost)
 
 

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from faust.types import TP
@@ -85,6 +85,11 @@ class PartitionedStage(ABC, Generic[State]):
         return self._states
 
     @property
+    def held(self) -> set[int]:
+        """The partitions that are open, or being opened."""
+        return {*self._states, *self._writers}
+
+    @property
     def recovered(self) -> Recovered:
         """The last recovery of partitions."""
         return self._table.recovered
@@ -135,12 +140,13 @@ class PartitionedStage(ABC, Generic[State]):
             self._states.pop(partition, None)
         self.checkpoints.forget(partitions)
 
-    def keep(self, partitions: set[int]) -> None:
+    async def keep(self, partitions: set[int], cancelled: threading.Event) -> None:
         """Forget what is held of all other partitions."""
-        self._table.keep(partitions)
+        await asyncio.to_thread(self._table.keep, partitions, cancelled)
 
     async def _write(self) -> set[int]:
         begun: set[int] = set()
+        tenures = dict(self._writers)
         taken: list[tuple[int, Work]] = []
         try:
             for partition, state in list(self._states.items()):
@@ -149,9 +155,10 @@ class PartitionedStage(ABC, Generic[State]):
                 if work is not None:
                     taken.append((partition, work))
                     await asyncio.sleep(0)
-            outcomes = await asyncio.gather(*(self._put(*each) for each in taken), return_exceptions=True)
+            puts = (self._put(partition, work, tenures.get(partition)) for partition, work in taken)
+            outcomes = await asyncio.gather(*puts, return_exceptions=True)
             lost = await self._give_up(
-                (partition, outcome) for (partition, _), outcome in zip(taken, outcomes, strict=True)
+                tenures, ((partition, outcome) for (partition, _), outcome in zip(taken, outcomes, strict=True))
             )
         except BaseException:
             # A state holds what was taken of it no more: a later checkpoint would leave it out and say that it is in.
@@ -163,27 +170,31 @@ class PartitionedStage(ABC, Generic[State]):
         await self._finish()
         return lost
 
-    async def _put(self, partition: int, work: Work) -> None:
-        writer = self._writers.get(partition)
-        if writer is None:
+    async def _put(self, partition: int, work: Work, writer: PartitionWriter | None) -> None:
+        if writer is None or self._writers.get(partition) is not writer:
             raise TenureLost("the partition was given up")
         ends = await writer.write(self._table.outgoing(partition, work.writes), work.outputs)
         if self._writers.get(partition) is not writer:
             raise TenureLost("the partition was given up while its checkpoint was written")
         self._table.written(partition, work.writes, ends)
 
-    async def _give_up(self, outcomes: Iterable[tuple[int, BaseException | None]]) -> set[int]:
+    async def _give_up(
+        self, tenures: Mapping[int, PartitionWriter], outcomes: Iterable[tuple[int, BaseException | None]]
+    ) -> set[int]:
         lost: dict[int, TenureLost] = {}
         for partition, outcome in outcomes:
             if isinstance(outcome, TenureLost):
                 lost[partition] = outcome
             elif outcome is not None:
                 raise outcome
-        # What this worker gave up itself, in a rebalance or a stop, needs no other rebalance.
-        if taken := {partition: reason for partition, reason in lost.items() if partition in self._writers}:
-            for partition, reason in taken.items():
-                log.warning("%s/%s has another owner, joining again: %s", self._table.topic, partition, reason)
-            self.fenced += len(taken)
-            await self.close(set(taken))
+        # What a rebalance has taken already is not to be taken from its next tenure, which may be here.
+        ours = {partition for partition in lost if self._writers.get(partition, ...) is tenures.get(partition)}
+        for partition in ours:
+            log.warning(
+                "%s/%s has another owner; joining the group again: %s", self._table.topic, partition, lost[partition]
+            )
+        self.fenced += len(ours)
+        if ours:
+            await self.close(ours)
             self._consumer().rejoin()
         return set(lost)

@@ -98,7 +98,11 @@ class Watchdog:
 
     def _run(self) -> None:
         while not self._stopped.wait(POLL_S):
-            self.reason = self.look(time.monotonic(), self._progress())
+            try:
+                progress = self._progress()
+            except Exception:  # noqa: BLE001 - partitions move, in another thread, while they are looked at
+                progress = None
+            self.reason = self.look(time.monotonic(), progress)
             if self.reason:
                 log.error("the worker is stalled: %s", self.reason)
                 self._on_stall(self.reason)

@@ -162,3 +162,35 @@ def test_a_rebalance_that_begins_while_streams_resume_is_not_over_with_them() ->
         await until(lambda: worker.sent == [b"0", b"1"], "the stream goes on")
 
     play(parallax_worker, script)
+
+
+@pytest.mark.usefixtures("no_kafka")
+def test_a_source_of_which_nothing_was_fetched_is_not_at_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scenario: a worker comes back to a backlog; the sources' heartbeat is due before the first answer to a fetch.
+
+    Expectation: the source is not called idle, which would let the watermark pass what waits to be read.
+    """
+
+    async def script(worker: Worker) -> None:
+        told: list[bool] = []
+        monkeypatch.setattr(worker.app.ingest, "_ingest", Told(told))
+        with monkeypatch.context() as unfetched:
+            unfetched.setattr(worker.kafka.consumer, "highwater", lambda _tp: None)
+            await worker.assign()
+            await worker.app.beat()
+            assert told == [False]
+        await worker.app.beat()
+        assert told == [False, True]
+
+    play(parallax_worker, script)
+
+
+class Told:
+    """Stands in for ``Ingest``: what is told of idleness."""
+
+    def __init__(self, told: list[bool]) -> None:
+        self._told = told
+
+    def heartbeat(self, _topic: str, _partition: int, _watermark: int, *, idle: bool) -> list[tuple[int, bytes]]:
+        self._told.append(idle)
+        return []

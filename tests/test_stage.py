@@ -193,3 +193,35 @@ def test_a_checkpoint_that_failed_is_followed_by_none() -> None:
         assert ([writer.written for writer in played.writers], played.finished) == ([[], []], [])
 
     asyncio.run(run())
+
+
+def test_a_checkpoint_that_outlives_its_tenure_leaves_the_next_one_alone() -> None:
+    """Scenario: a rebalance gives up the partitions in the middle of a checkpoint; they come back to the same worker.
+
+    Expectation: that the checkpoint fails then costs the new tenure nothing, neither its state nor its batches.
+    """
+
+    async def run() -> None:
+        played = Played()
+        await played.open()
+        answer = asyncio.Event()
+
+        async def refused() -> None:
+            await answer.wait()
+            raise TenureLost("given up")
+
+        await played.take(0, 0)
+        played.writers[0].first = refused
+        checkpoint = asyncio.create_task(played.stage.checkpoints.run())
+        await until(lambda: played.stage.checkpoints.writing, "a checkpoint is on its way")
+        await asyncio.sleep(0)
+        await played.stage.close({0, 1})
+        played.writers[0] = Writer()
+        await played.open()
+        await played.take(0, 0)
+        answer.set()
+        await checkpoint
+        await played.stage.checkpoints.run()
+        assert (played.writers[0].written, played.finished, played.rejoined) == ([b"0/0"], [(0, 0)], 0)
+
+    asyncio.run(run())

@@ -3,11 +3,12 @@
 import subprocess
 import sys
 import textwrap
+import threading
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream_app.watchdog import EXIT_CODE, Progress, StallRule
+from stream_app.watchdog import EXIT_CODE, Progress, StallRule, Watchdog
 from tests.live import ROOT
 
 
@@ -75,3 +76,19 @@ def test_a_process_whose_event_loop_stands_still_ends() -> None:
     assert run.stderr.splitlines()[-1].startswith(
         "parallax: the worker is stalled: aggregate: nothing was committed for"
     )
+
+
+def test_a_look_at_partitions_that_are_moving_does_not_end_the_watch() -> None:
+    """The consumer's thread takes partitions away while the watchdog counts their lag."""
+    looked, seen = threading.Event(), iter(range(1, 10**9))
+
+    def progress() -> dict[str, Progress]:
+        if next(seen) == 1:
+            raise AssertionError("Partition is not assigned")
+        looked.set()
+        return {"ingest": Progress(0, 0)}
+
+    dog = Watchdog(60, progress, lambda _reason: None)
+    dog.start()
+    assert looked.wait(10)
+    dog.stop()
