@@ -234,6 +234,12 @@ class BatchConsumer(driver.Consumer):
     def _should_commit(self, tp: TP, offset: int) -> bool:
         return offset > self._durable.get(tp, -1) and self.app.topics.acks_enabled_for(tp.topic)
 
+    async def maybe_wait_for_commit_to_finish(self) -> bool:
+        """Wait for the commit that is under way. It has not taken what was finished since, so another one is due."""
+        while await super().maybe_wait_for_commit_to_finish():
+            pass
+        return False
+
     async def _commit_offsets(self, offsets: Mapping[TP, int], start_new_transaction: bool = True) -> bool:
         committed = await super()._commit_offsets(offsets, start_new_transaction)
         if committed:

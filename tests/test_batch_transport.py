@@ -185,6 +185,39 @@ def test_a_source_of_which_nothing_was_fetched_is_not_at_its_end(monkeypatch: py
     play(parallax_worker, script)
 
 
+@pytest.mark.usefixtures("no_kafka")
+def test_a_last_commit_takes_what_was_finished_during_the_one_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scenario: the timer's commit is on its way while a batch is finished, and the partitions are given up.
+
+    Expectation: nothing that is finished is delivered again.
+    """
+
+    async def script(worker: Worker) -> None:
+        worker.kafka.fetch_limit = 1
+        await worker.assign()
+        worker.hold(b"1")
+        worker.feed(b"0", b"1")
+        await until(lambda: worker.finished(0), "the first is done")
+        answer, commit = asyncio.Event(), worker.kafka.consumer.commit
+
+        async def slow_commit(offsets: Any) -> None:
+            await answer.wait()
+            await commit(offsets)
+
+        monkeypatch.setattr(worker.kafka.consumer, "commit", slow_commit)
+        timer = asyncio.create_task(worker.app.consumer.commit())
+        await until(lambda: worker.app.consumer._commit_fut is not None, "a commit is on its way")
+        worker.release(b"1")
+        await until(lambda: worker.finished(1), "the second is done")
+        revocation = asyncio.create_task(worker.revoke())
+        await asyncio.sleep(0.05)
+        answer.set()
+        await asyncio.gather(timer, revocation)
+        assert worker.committed == 2
+
+    play(parallax_worker, script)
+
+
 class Told:
     """Stands in for ``Ingest``: what is told of idleness."""
 
