@@ -256,11 +256,11 @@ class ParallaxApp(faust.App):
             log.debug("%s/%s begins at %s", tp.topic, partition, earliest.get(tp))
 
     def is_current(self, event: Any) -> bool:
-        """Whether a batch was fetched in the group generation that holds now; older ones belong to nobody."""
+        """Whether a batch was fetched under the assignment that holds now; older ones belong to nobody."""
         if self._draining or self.rebalancing:
             return False
         batch: Batch = event.message.value
-        return batch.generation == self.consumer_generation_id and event.message.tp in self.consumer.assignment()
+        return batch.generation == self.rebalancing_count and event.message.tp in self.consumer.assignment()
 
     async def check(self) -> None:
         """Write the checkpoints that are due, and raise what kept ingest from making a batch durable."""

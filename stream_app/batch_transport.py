@@ -23,7 +23,9 @@ REBALANCE_POLL_S = 0.05
 
 
 class Batch(NamedTuple):
-    """Records of one partition in offset order, and the group generation in which they were fetched."""
+    """Records of one partition in offset order, and the assignment under which they were fetched: how many rebalances
+    this worker had seen begin. The group's generation does not tell: a member that joins again may be given its own.
+    """
 
     records: list[Any]
     generation: int
@@ -153,7 +155,7 @@ class BatchConsumer(driver.Consumer):
             except TimeoutError:
                 return
         records, active = await self._wait_next_records(timeout)
-        generation = self.app.consumer_generation_id
+        generation = self.app.rebalancing_count
         if self.should_stop or records is None:
             return
         if not self.flow_active:
@@ -161,7 +163,7 @@ class BatchConsumer(driver.Consumer):
                 await self.perform_seek()
             return
         for tp, fetched in records.items():
-            if not self.flow_active or self.app.consumer_generation_id != generation:
+            if not self.flow_active or self.app.rebalancing_count != generation:
                 return
             if not fetched or not (active is None or tp in active or tp in self._buffered_partitions):
                 continue
@@ -171,7 +173,7 @@ class BatchConsumer(driver.Consumer):
             carrier.key, carrier.value = None, Batch(fetched, generation)
             self._delivered.setdefault(tp, _Delivered()).deliver(fetched[0].offset, message.offset)
             yield tp, message
-        if self.flow_active and self.app.consumer_generation_id == generation:
+        if self.flow_active and self.app.rebalancing_count == generation:
             # All that was fetched before these positions has been delivered.
             self._passed.update(getattr(records, "positions", {}))
 
@@ -233,6 +235,12 @@ class BatchConsumer(driver.Consumer):
 
     def _should_commit(self, tp: TP, offset: int) -> bool:
         return offset > self._durable.get(tp, -1) and self.app.topics.acks_enabled_for(tp.topic)
+
+    async def maybe_wait_for_commit_to_finish(self) -> bool:
+        """Wait for the commit that is under way. It has not taken what was finished since, so another one is due."""
+        while await super().maybe_wait_for_commit_to_finish():
+            pass
+        return False
 
     async def _commit_offsets(self, offsets: Mapping[TP, int], start_new_transaction: bool = True) -> bool:
         committed = await super()._commit_offsets(offsets, start_new_transaction)

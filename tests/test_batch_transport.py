@@ -185,6 +185,68 @@ def test_a_source_of_which_nothing_was_fetched_is_not_at_its_end(monkeypatch: py
     play(parallax_worker, script)
 
 
+@pytest.mark.usefixtures("no_kafka")
+def test_a_last_commit_takes_what_was_finished_during_the_one_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scenario: the timer's commit is on its way while a batch is finished, and the partitions are given up.
+
+    Expectation: nothing that is finished is delivered again.
+    """
+
+    async def script(worker: Worker) -> None:
+        worker.kafka.fetch_limit = 1
+        await worker.assign()
+        worker.hold(b"1")
+        worker.feed(b"0", b"1")
+        await until(lambda: worker.finished(0), "the first is done")
+        answer, commit = asyncio.Event(), worker.kafka.consumer.commit
+
+        async def slow_commit(offsets: Any) -> None:
+            await answer.wait()
+            await commit(offsets)
+
+        monkeypatch.setattr(worker.kafka.consumer, "commit", slow_commit)
+        timer = asyncio.create_task(worker.app.consumer.commit())
+        await until(lambda: worker.app.consumer._commit_fut is not None, "a commit is on its way")
+        worker.release(b"1")
+        await until(lambda: worker.finished(1), "the second is done")
+        revocation = asyncio.create_task(worker.revoke())
+        await asyncio.sleep(0.05)
+        answer.set()
+        await asyncio.gather(timer, revocation)
+        assert worker.committed == 2
+
+    play(parallax_worker, script)
+
+
+@pytest.mark.usefixtures("no_kafka")
+def test_a_batch_of_before_is_not_current_though_the_generation_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scenario: a worker that is not the group's leader joins again with the same metadata: the coordinator answers
+    with the generation that there is, and the streams go back to what is committed.
+
+    Expectation: a batch of before is dropped: applied now, it would hide from the state what it has to read again.
+    """
+
+    async def script(worker: Worker) -> None:
+        events: list[Any] = []
+
+        async def keep(event: Any, _consumer: Any) -> None:
+            events.append(event)
+
+        monkeypatch.setattr(worker.app.ingest, "take", keep)
+        await worker.assign()
+        worker.feed(b"0")
+        await until(lambda: events, "a batch is in an agent's hands")
+        assert worker.app.is_current(events[0])
+        await worker.revoke()
+        worker.kafka.consumer._coordinator.generation -= 1
+        await worker.assign()
+        assert not worker.app.is_current(events[0])
+        await until(lambda: len(events) == 2, "it is delivered again")
+        assert worker.app.is_current(events[1])
+
+    play(parallax_worker, script)
+
+
 class Told:
     """Stands in for ``Ingest``: what is told of idleness."""
 
