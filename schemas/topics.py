@@ -16,6 +16,7 @@ ROLLUPS: Final = "ads.rollups"
 INSIGHTS: Final = "insights.cross-platform"
 INSIGHTS_LATEST: Final = "insights.latest"
 PREDICTIONS: Final = "predictions.ctr"
+MODELS: Final = "models.ctr"
 DEAD_LETTERS: Final = "ads.dead-letters"
 
 INGEST_TOPICS: Final = (*METRICS_TOPICS.values(), CAMPAIGN_LINKS)
