@@ -149,16 +149,22 @@ def booster_of(trees: bytes, names: tuple[str, ...]) -> Any:
     """The booster of UBJSON, probed, on one thread. Raises ``ModelRefused``."""
     import xgboost  # takes longer to import than all else together, and most processes predict without it
 
+    if not trees.startswith(b"{"):
+        # XGBoost ends the process that hands it nothing.
+        raise ModelRefused(RefusalCode.NOT_TREES, "XGBoost cannot read the model's trees: they are not UBJSON")
     booster = xgboost.Booster()
     try:
         booster.load_model(bytearray(trees))
         booster.set_param({"nthread": 1})
         known = tuple(booster.feature_names or ())
-    except xgboost.core.XGBoostError as error:
+        shape = booster.inplace_predict(np.zeros((1, booster.num_features()), dtype=np.float32)).shape
+    except (xgboost.core.XGBoostError, ValueError, TypeError) as error:
         first = (str(error).strip().splitlines() or ["no reason given"])[0][:160]
         raise ModelRefused(RefusalCode.NOT_TREES, f"XGBoost cannot read the model's trees: {first}") from None
     if known != names:
         said = "the model's trees were trained on other features, or in another order"
         raise ModelRefused(RefusalCode.OTHER_FEATURES, said)
+    if shape != (1,):
+        raise ModelRefused(RefusalCode.NOT_A_PROBABILITY, "the model predicts more than one number for a row")
     probe(booster, len(names))
     return booster
