@@ -10,7 +10,16 @@ from schemas.decode import Reader, decode_record
 from schemas.event import IgnoreReason, MetricEvent, RejectCode
 from schemas.link import Link, decode_link
 from schemas.platform import Platform
-from schemas.topics import CAMPAIGN_LINKS, DEAD_LETTERS, INSIGHTS, INSIGHTS_LATEST, METRICS_TOPICS, PREDICTIONS, ROLLUPS
+from schemas.topics import (
+    CAMPAIGN_LINKS,
+    DEAD_LETTERS,
+    INSIGHTS,
+    INSIGHTS_LATEST,
+    METRICS_TOPICS,
+    MODELS,
+    PREDICTIONS,
+    ROLLUPS,
+)
 from schemas.topics import ROUTED as ROUTED_TOPIC
 from stream_app.cli import cli
 from stream_app.settings import Settings, variable
@@ -51,8 +60,8 @@ def test_every_setting_that_is_named_exists() -> None:
 
 def test_every_topic_that_is_named_exists() -> None:
     known = {*METRICS_TOPICS.values(), CAMPAIGN_LINKS, DEAD_LETTERS, INSIGHTS, INSIGHTS_LATEST, PREDICTIONS, ROLLUPS}
-    named = set(re.findall(r"\b(?:ads|insights|predictions)\.[a-z][a-z-]*(?:\.[a-z]+)?", README))
-    assert named <= known | {ROUTED_TOPIC}
+    named = set(re.findall(r"\b(?:ads|insights|models|predictions)\.[a-z][a-z-]*(?:\.[a-z]+)?", README))
+    assert named <= known | {MODELS, ROUTED_TOPIC}
 
 
 def test_the_example_records_are_taken() -> None:
