@@ -81,10 +81,11 @@ def train(
             done = training.train(rows, sources, profile, begin, days, progress=progress)
         if out is not None:
             _write(out, done.model.to_bytes())
-        sent = publish and (force or not done.refusal)
-        if sent:
+    sent = publish and (force or not done.refusal)
+    if sent:
+        with interruptible("interrupted while the model went out: publish it again"):
             training.publish(settings, done.model)
-        _show(done, sent, out, style)
+    _show(done, sent, out, style)
     if publish and not sent:
         click.echo(printable(f"parallax: not published: the model {done.refusal} (--force publishes it)"), err=True)
         ctx.exit(NOT_PUBLISHED)
