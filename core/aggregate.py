@@ -48,7 +48,7 @@ from schemas.envelope import DeltaColumns, Envelope, LinkRow, SnapshotRow
 from schemas.event import RejectCode
 from schemas.platform import Platform
 from schemas.rollup import Rollup, Watermark
-from schemas.topics import CAMPAIGN_LINKS
+from schemas.topics import FACT_TOPICS
 
 __all__ = ["MARK_KEY", "Aggregate", "CorruptTable", "LateRow", "Mark", "TableWrite", "rollup_record"]
 
@@ -95,7 +95,7 @@ class Aggregate:
         self.blocks = Blocks(table, in_memory)
         self.ids = EventIds()
         self._retention = retention
-        self._undated = {source for source, _, _ in self.watermarks.dump() if source[0] == CAMPAIGN_LINKS}
+        self._undated = {source for source, _, _ in self.watermarks.dump() if source[0] in FACT_TOPICS}
         self._floors = NO_FLOORS
         self._fences: dict[Source, Position] = {}
         self._links: dict[PlatformCampaign, Linked] = {}

@@ -4,9 +4,10 @@ Windows are computed from rollups whenever they are due; per window only its pha
 kept. A window is preliminary until the watermark passes its end and lateness, then final once, and corrected by every
 change of content after that, until it is frozen: past the horizon, no report of it is taken any more.
 
-A checkpoint's table writes are ordered: insights that a crash kept back, rollups, windows, the mark, deletes. The
-mark says which checkpoints are known to have been published; what came later is published again after a crash, under
-the same versions. A window is not published anew together with what a crash kept back of it, so no reader misses one.
+A checkpoint's table writes are ordered: insights that a crash kept back, rates, rollups, windows, the mark, deletes.
+The mark says which checkpoints are known to have been published; what came later is published again after a crash,
+under the same versions. A window is not published anew together with what a crash kept back of it, so no reader misses
+one.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -23,6 +24,7 @@ from core.insight import Part
 from core.insight_config import InsightConfig
 from core.kept_back import Due, KeptBack
 from core.published import Published, in_phase, shown_as
+from core.repricing import Repricing
 from core.shelf import Found, Shelf
 from core.stored import MARK_KEY, Mark
 from core.watermark import Watermarks
@@ -30,7 +32,7 @@ from core.window import Window, WindowKey, days_of, last_day, touched
 from schemas import rollup as rollup_codec
 from schemas.insight import CrossPlatformInsight, Phase
 from schemas.prediction import CtrPrediction
-from schemas.rollup import Rollup, Watermark
+from schemas.rollup import RateFact, Rollup, Watermark
 
 __all__ = ["Campaigns", "Checkpoint", "Emission", "InsightConfig"]
 
@@ -66,6 +68,8 @@ class Campaigns:
         self.watermarks: Watermarks[int] = Watermarks(range(aggregates))
         self.expired = 0
         """Rollups that came for a day that no window uses any more."""
+        self._repricing = Repricing(self.config.rates, self.config.repriced)
+        self._rates = self._repricing.rates
         self._windows = {window.name: window for window in self.config.windows}
         self._reach = self.config.reach
         self._shelf = Shelf(table, self._reach, self.config.decoded)
@@ -105,6 +109,7 @@ class Campaigns:
         state._deletes = found.expired
         for closes_ms, campaign_id, day in found.closing:
             state._closing.watch(campaign_id, day, closes_ms)
+        state._ahead = state._repricing.restore(found.rates, table, state.mark)
         state._restore_unsettled(found, table)
         state._kept.restore(
             found, table, state._shelf, state._windows, state.mark.published, state._current, state.position
@@ -148,6 +153,10 @@ class Campaigns:
             self.watermarks.observe(message.partition, message.watermark_ms)
             self._floor = max(self._floor, self.config.floor(self.watermarks.value))
             return
+        if isinstance(message, RateFact):
+            if self._rates.days_of(message)[-1] + self._reach >= self._floor:
+                self._repricing.apply(offset, message, payload, again=offset <= self._ahead)
+            return
         if message.day + self._reach < self._floor:
             self.expired += 1
             return
@@ -178,12 +187,12 @@ class Campaigns:
     @property
     def pending(self) -> bool:
         """Whether a checkpoint would write, or may publish, anything."""
-        return self._changed or any((self._rollups, self._dirty, self._kept.waiting, self._deletes))
+        return self._changed or any((self._rollups, self._repricing, self._dirty, self._kept.waiting, self._deletes))
 
     @property
     def waiting(self) -> int:
-        """How many windows wait to be published."""
-        return len(self._dirty)
+        """How many windows wait to be published, or campaigns to be looked at for such."""
+        return len(self._dirty) + len(self._repricing)
 
     def campaign(self, campaign_id: str) -> Campaign | None:
         """A campaign to look at."""
@@ -197,10 +206,14 @@ class Campaigns:
         """
         self._sequence += 1
         watermark = self.watermarks.value
+        for campaign, rollup, place in self._repricing.take(self._shelf):
+            self._mark_dirty(campaign, rollup, None, place)
         self._close(watermark)
         again = self._kept.take()
         emissions = list(again.values())
-        writes = self._kept.save(again, self._changed_campaigns, self._dirty, self._sequence)
+        # A changed rate may change every window.
+        changed = {campaign_id for campaign_id, _ in again} if self._repricing.unsaved else self._changed_campaigns
+        writes = self._kept.save(again, changed, self._dirty, self._sequence)
         for due in list(self._dirty):
             if due not in again:
                 emitted = self._emit(due, watermark, now_ms, preliminary=preliminary)
@@ -211,11 +224,11 @@ class Campaigns:
         floor = self.mark.floor if again else max(self.mark.floor, self._settled_floor)
         if not again:
             self._settled_floor = self._floor
-        if self.position >= self._ahead:
+        if self.position >= self._ahead and not self._repricing:
             self._forced.intersection_update(self._dirty)
         self.mark = Mark(
             position=self.position,
-            settled=min(self._dirty.values(), default=self.position + 1) - 1,
+            settled=min([*self._dirty.values(), *self._repricing.places], default=self.position + 1) - 1,
             sequence=self._sequence,
             published=self.mark.published,
             watermarks=[(partition, value) for partition, value, _ in self.watermarks.dump()],
@@ -232,7 +245,7 @@ class Campaigns:
         return Checkpoint(writes, emissions, predictions, hot)
 
     def _take_writes(self) -> list[TableWrite]:
-        writes = [TableWrite(key, value) for key, value in self._rollups.items()]
+        writes = [TableWrite(key, value) for key, value in [*self._repricing.save(), *self._rollups.items()]]
         for (campaign_id, day), group in self._groups.items():
             writes.append(TableWrite(stored.windows_key(campaign_id, day), stored.pack_windows(group)))
         self._rollups.clear()
@@ -242,6 +255,7 @@ class Campaigns:
 
     def _take_deletes(self, floor: int) -> list[TableWrite]:
         deletes = [*self._deletes, *self._kept.take_published(self.mark.published), *self._shelf.expire(floor)]
+        deletes += self._repricing.expire(floor - self._reach)
         self._deletes = []
         return [TableWrite(key, None) for key in deletes]
 
@@ -286,7 +300,7 @@ class Campaigns:
             if not preliminary or since < self.config.emit_interval_ms:
                 return None
         del self._dirty[due]
-        rendered = render(campaign, window, key.ordinal, parts, self.config.profile)
+        rendered = render(campaign, window, key.ordinal, parts, self.config.profile, self._rates)
         forced = due in self._forced
         self._forced.discard(due)
         if held is not None and held.digest == rendered.digest and (settled or not final):
@@ -309,7 +323,7 @@ class Campaigns:
         return emission(campaign, window, key.ordinal, shown_as(rendered.insight, published), self.position)
 
     def _current(self, campaign: Campaign, key: WindowKey) -> Emission | None:
-        return current(campaign, self._windows[key.name], key.ordinal, self.config.profile, self.position)
+        return current(campaign, self._windows[key.name], key.ordinal, self.config.profile, self._rates, self.position)
 
     def _again_of(self, campaign: Campaign, key: WindowKey) -> Emission | None:
         """What Redis should hold of a window; what is on the way is published even if it ends as it began."""
@@ -346,7 +360,7 @@ class Campaigns:
                     continue
                 parts = campaign.parts(window, key.ordinal)
                 final = self._final_ms(campaign, window, key.ordinal, parts) <= self.watermarks.value
-                insight = render(campaign, window, key.ordinal, parts, self.config.profile).insight
+                insight = render(campaign, window, key.ordinal, parts, self.config.profile, self._rates).insight
                 yield in_phase(insight, Phase.FINAL if final else Phase.PRELIMINARY)
 
     def predictions(self) -> list[CtrPrediction]:
@@ -369,5 +383,6 @@ class Campaigns:
             "forced": len(self._forced),
             "closing": len(self._closing),
             "kept": len(self._kept),
+            "repricing": len(self._repricing),
             "emitted_at": len(self._emitted_at),
         }

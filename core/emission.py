@@ -7,8 +7,9 @@ from typing import NamedTuple
 from core.campaign import Campaign
 from core.insight import Part, build
 from core.profile import Profile
-from core.published import Published, difference, flat_totals, member, reason_for, shown_as
-from core.window import Window, last_day
+from core.published import Published, difference, flat_reporting, flat_totals, member, reason_for, shown_as
+from core.rates import Rates
+from core.window import Window, days_of, last_day
 from schemas import insight as insight_codec
 from schemas.calendar import iso_instant
 from schemas.insight import Correction, CrossPlatformInsight, Phase, Version
@@ -33,11 +34,14 @@ class Rendered(NamedTuple):
     digest: bytes
 
 
-def render(campaign: Campaign, window: Window, index: int, parts: Sequence[Part], profile: Profile) -> Rendered:
-    """The insight of a window's parts, as preliminary."""
+def render(
+    campaign: Campaign, window: Window, index: int, parts: Sequence[Part], profile: Profile, rates: Rates
+) -> Rendered:
+    """The insight of a window's parts, as preliminary. Its revision rises with every change of what it rests on."""
     as_of = iso_instant(max((part.rollup.as_of_ms for part in parts), default=0))
-    version = Version(campaign.revision(window, index), int(Phase.PRELIMINARY))
-    insight = build(campaign.campaign_id, window, index, parts, profile, as_of, version)
+    revision = campaign.revision(window, index) + rates.revision(days_of(window, index))
+    version = Version(revision, int(Phase.PRELIMINARY))
+    insight = build(campaign.campaign_id, window, index, parts, profile, as_of, version, rates)
     return Rendered(insight, parts, blake2b(insight_codec.content(insight), digest_size=16).digest())
 
 
@@ -46,12 +50,13 @@ def advance(
 ) -> Published:
     """What is to be published of a window after what was. ``withdrawn`` are the platform campaigns that links took."""
     insight, parts, digest = rendered
-    totals = flat_totals(parts)
+    totals = flat_totals(parts) | flat_reporting(insight.totals.reporting)
     phase, correction = Phase.PRELIMINARY, None
     if held is not None and not held.preliminary:
         phase = Phase.CORRECTED
-        reason = reason_for(held.members, parts, withdrawn)
-        correction = Correction(reason=reason.value, difference=difference(held.totals, totals))
+        changes = difference(held.totals, totals)
+        reason = reason_for(held.members, parts, withdrawn, changes)
+        correction = Correction(reason=reason.value, difference=changes)
     elif final:
         phase = Phase.FINAL
     return Published(
@@ -64,6 +69,7 @@ def advance(
         correction=correction,
         as_of=insight.as_of,
         final_ms=final_ms,
+        maturity=insight.maturity,
     )
 
 
@@ -72,11 +78,13 @@ def emission(campaign: Campaign, window: Window, index: int, shown: CrossPlatfor
     return Emission(shown, insight_codec.encode(shown), position, campaign.latest(window) == index)
 
 
-def current(campaign: Campaign, window: Window, index: int, profile: Profile, position: int) -> Emission | None:
+def current(
+    campaign: Campaign, window: Window, index: int, profile: Profile, rates: Rates, position: int
+) -> Emission | None:
     """What was last published of a window, from state; none where that has moved on and its news is on the way."""
     for key, published in campaign.published.get(last_day(window, index), {}).items():
         if key == (window.name, index):
-            rendered = render(campaign, window, index, campaign.parts(window, index), profile)
+            rendered = render(campaign, window, index, campaign.parts(window, index), profile, rates)
             if rendered.digest == published.digest:
                 return emission(campaign, window, index, shown_as(rendered.insight, published), position)
     return None

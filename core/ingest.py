@@ -1,17 +1,24 @@
 """Ingest: one fetched batch of a source partition becomes one envelope a target partition.
 
+Exchange rates are no platform campaign's: they go to every partition of the rollups log, and are applied when they
+have been sent there. Facts of accounts are for ingest itself: whoever runs it knows them as ``AccountHistory``.
+
 Stateless. Every row ends as a row of an envelope, as an ignored row with its reason, or as a dead letter. Rows are
 routed by platform campaign, so that whatever is known of one lies in one ordered log.
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Final, Protocol
+from typing import Final
 
 import msgspec
 
+from core.accounts import AccountHistory, read_account
+from core.cell import Merge
 from core.delta_columns import DeltaBatch
 from core.lateness import Lateness
+from core.source_record import SourceRecord, arrival_of
 from schemas import dead_letter, envelope
+from schemas.account import AccountFact
 from schemas.calendar import Accounts
 from schemas.dead_letter import DeadLetter, SourcePosition
 from schemas.decode import Reader, decode_record
@@ -19,35 +26,15 @@ from schemas.envelope import Envelope, LinkRow, OutcomeRow, SnapshotRow
 from schemas.event import Ignored, Kind, MetricEvent, Rejection
 from schemas.link import Link, decode_link
 from schemas.platform import Platform
-from schemas.topics import CAMPAIGN_LINKS, METRICS_TOPICS
+from schemas.rate import decode_rate
+from schemas.rollup import RateFact
+from schemas.topics import ACCOUNTS, CAMPAIGN_LINKS, METRICS_TOPICS, RATES
+
+__all__ = ["Ingest", "Ingested", "RejectedRow", "SourceRecord", "chunks"]
 
 ACCOUNT_HEADER: Final = "parallax-account"
 MAX_ROWS: Final = 8_000
 MAX_BYTES: Final = 1 << 20
-
-
-class SourceRecord(Protocol):
-    """What is read of a fetched record."""
-
-    @property
-    def offset(self) -> int:
-        """Its place in the partition."""
-
-    @property
-    def timestamp(self) -> int:
-        """When it arrived, UTC milliseconds."""
-
-    @property
-    def key(self) -> bytes | None:
-        """Its key."""
-
-    @property
-    def value(self) -> bytes | None:
-        """Its payload."""
-
-    @property
-    def headers(self) -> Sequence[tuple[str, bytes]]:
-        """Its headers."""
 
 
 class RejectedRow(msgspec.Struct, frozen=True):
@@ -58,14 +45,15 @@ class RejectedRow(msgspec.Struct, frozen=True):
 
 
 class Ingested(msgspec.Struct, frozen=True):
-    """What one batch became: envelopes as (target partition, bytes), dead letters, rows seen, and the source's
-    watermark.
+    """What one batch became: envelopes as (target partition, bytes), dead letters, rows seen, the source's watermark,
+    and exchange rates for every partition of the rollups log.
     """
 
     envelopes: list[tuple[int, bytes]]
     rejected: list[RejectedRow]
     rows: int
     watermark_ms: int
+    rates: list[RateFact] = []
 
 
 class Ingest(msgspec.Struct, frozen=True):
@@ -77,23 +65,43 @@ class Ingest(msgspec.Struct, frozen=True):
     max_payload_bytes: int = 65_536
 
     def batch(
-        self, topic: str, partition: int, records: Sequence[SourceRecord], watermark_ms: int = -1, lag: int = 0
+        self,
+        topic: str,
+        partition: int,
+        records: Sequence[SourceRecord],
+        watermark_ms: int = -1,
+        lag: int = 0,
+        history: AccountHistory | None = None,
     ) -> Ingested:
         """Decode, judge and route a batch. ``topic`` is the base name; ``watermark_ms`` is what the source had
-        observed before, ``lag`` how many of its records are yet to be read.
+        observed before, ``lag`` how many of its records are yet to be read. ``history`` must know of every fact of an
+        account that arrived no later than the records; without one the configured accounts hold.
         """
         envelopes: list[tuple[int, bytes]] = []
         rejected: list[RejectedRow] = []
+        rates: list[RateFact] = []
         rows = 0
-        for chunk in chunks(records):
-            routed = _Routed(self, topic, partition, watermark_ms, lag)
+        for chunk, accounts in self._chunks(records, history):
+            routed = _Routed(self, accounts, topic, partition, watermark_ms, lag)
             for record in chunk:
                 routed.add(record)
             watermark_ms = routed.watermark_ms
             rows += routed.rows
             envelopes += routed.envelopes()
             rejected += routed.rejected
-        return Ingested(envelopes, rejected, rows, watermark_ms)
+            rates += routed.rates
+        return Ingested(envelopes, rejected, rows, watermark_ms, rates)
+
+    def _chunks(
+        self, records: Sequence[SourceRecord], history: AccountHistory | None
+    ) -> Iterable[tuple[Sequence[SourceRecord], Accounts]]:
+        """Chunks, and the accounts as of their arrival."""
+        for chunk in chunks(records):
+            if history is None:
+                yield chunk, self.accounts
+            else:
+                for run in history.runs([record.timestamp for record in chunk]):
+                    yield chunk[run.start : run.stop], history.at(chunk[run.start].timestamp)
 
     def heartbeat(self, topic: str, partition: int, watermark_ms: int, *, idle: bool) -> list[tuple[int, bytes]]:
         """Envelopes without rows that carry a source partition's watermark to every target partition."""
@@ -113,42 +121,44 @@ def chunks(records: Sequence[SourceRecord]) -> Iterable[Sequence[SourceRecord]]:
         yield records[start:]
 
 
-def arrival_of(record: SourceRecord) -> int:
-    """When a record arrived, UTC milliseconds: a redriven one when it did so first, so that it is never newer than
-    what was said since.
-    """
-    redrive = dead_letter.redrive_of(record.headers, record.timestamp) if record.headers else None
-    return redrive.arrival_ms if redrive else record.timestamp
-
-
 PLATFORM_OF: Final = {topic: platform for platform, topic in METRICS_TOPICS.items()}
 
 
 class _Routed:
     """The rows of one chunk, on their way to target partitions."""
 
-    def __init__(self, config: Ingest, topic: str, partition: int, watermark_ms: int, lag: int) -> None:
+    def __init__(
+        self, config: Ingest, accounts: Accounts, topic: str, partition: int, watermark_ms: int, lag: int
+    ) -> None:
         self.config = config
         self.topic = topic
         self.partition = partition
         self.watermark_ms = watermark_ms
         self.lag = lag
         self.rejected: list[RejectedRow] = []
+        self.rates: list[RateFact] = []
         self.rows = 0
         self._targets: dict[str, int] = {}
         self._snapshots: dict[int, list[SnapshotRow]] = {}
         self._links: dict[int, list[LinkRow]] = {}
         self._outcomes: list[OutcomeRow] = []
-        self._deltas = DeltaBatch(config.accounts, config.lateness, config.partitions)
+        self._deltas = DeltaBatch(accounts, config.lateness, config.partitions)
         self._reader = Reader(
             platform=PLATFORM_OF.get(topic, Platform.UNKNOWN),
-            accounts=config.accounts,
+            accounts=accounts,
             max_bytes=config.max_payload_bytes,
         )
 
     def add(self, record: SourceRecord) -> None:
         if self.topic == CAMPAIGN_LINKS:
             self._add_link(record)
+            return
+        if self.topic == RATES:
+            self._add_rate(record)
+            return
+        if self.topic == ACCOUNTS:
+            self.rows += 1
+            self._forward(record, read_account(record, self.config.lateness, self.config.max_payload_bytes))
             return
         payload = record.value
         if payload is not None and len(payload) <= self.config.max_payload_bytes and not record.headers:
@@ -189,13 +199,30 @@ class _Routed:
         arrival_ms = arrival_of(record)
         outcome = decode_link(record.key, record.value, arrival_ms=arrival_ms, max_bytes=self.config.max_payload_bytes)
         if isinstance(outcome, Link):
-            outcome = self.config.lateness.judge_link(outcome, arrival_ms) or outcome
+            outcome = self.config.lateness.judge_fact("link", outcome.updated_ms, arrival_ms) or outcome
         if isinstance(outcome, Link):
             target = self._target(f"{outcome.platform}:{outcome.platform_campaign_id}")
             self._links.setdefault(target, []).append(LinkRow(record.offset, 0, outcome))
             self.watermark_ms = max(self.watermark_ms, arrival_ms)
         else:
             self._end(record, 0, outcome)
+
+    def _add_rate(self, record: SourceRecord) -> None:
+        self.rows += 1
+        arrival_ms = arrival_of(record)
+        outcome = decode_rate(record.key, record.value, arrival_ms=arrival_ms, max_bytes=self.config.max_payload_bytes)
+        if isinstance(outcome, RateFact):
+            outcome = self.config.lateness.judge_fact("rate", outcome.updated_ms, arrival_ms) or outcome
+        if isinstance(outcome, RateFact):
+            self.rates.append(outcome)
+        self._forward(record, outcome)
+
+    def _forward(self, record: SourceRecord, outcome: RateFact | AccountFact | Ignored | Rejection) -> None:
+        """A fact of no platform campaign is applied when it has reached those who need it."""
+        if isinstance(outcome, Ignored | Rejection):
+            self._end(record, 0, outcome)
+        else:
+            self._outcomes.append(OutcomeRow(record.offset, 0, Merge.APPLIED))
 
     def _end(self, record: SourceRecord, index: int, outcome: Ignored | Rejection) -> None:
         code = outcome.code if isinstance(outcome, Rejection) else outcome.reason

@@ -1,21 +1,33 @@
 """Insights: one campaign and window, from the rollups that lie in it.
 
 Averages of normalized values are weighted by the platforms' confidence; totals are sums of integers; ``roas`` is
-pooled revenue over spend and exists only where all money is in one known currency. Formulas: ``consistency_score``
-and the composite as in ``core.normalizer``.
+pooled revenue over spend and exists only where all money is in one known currency: what ``reporting`` converts
+stands beside it. Formulas: ``consistency_score`` and the composite as in ``core.normalizer``.
 """
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from hashlib import blake2b
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
+from core.maturity import share
 from core.normalizer import NormalizedMetrics, confidence, consistency_score, normalize_counts
 from core.profile import Profile
+from core.rates import Conversion, Rates
+from core.rates import add as add_reporting
 from core.ratios import UNKNOWN_SPEND
 from core.window import Window, bounds
 from schemas.calendar import end_of_day
-from schemas.insight import CrossPlatformInsight, InsightTotals, MoneyTotals, Phase, PlatformBreakdown, Version
+from schemas.event import DAY_MS, HOUR_MS
+from schemas.insight import (
+    CrossPlatformInsight,
+    InsightTotals,
+    MoneyTotals,
+    Phase,
+    PlatformBreakdown,
+    ReportingTotals,
+    Version,
+)
 from schemas.metrics import (
     CLICKS,
     CONVERSIONS,
@@ -30,6 +42,8 @@ from schemas.metrics import (
 )
 from schemas.platform import Platform
 from schemas.rollup import Rollup, Totals
+
+NO_RATES: Final = Rates()
 
 
 class Part(NamedTuple):
@@ -64,7 +78,7 @@ def _sum(left: int | None, right: int | None) -> int | None:
     return right if left is None else left if right is None else left + right
 
 
-def _totals(values: Sequence[int | None], money: list[MoneyTotals]) -> InsightTotals:
+def _totals(values: Sequence[int | None], money: list[MoneyTotals], reporting: ReportingTotals | None) -> InsightTotals:
     single = money[0] if len(money) == 1 else None
     return InsightTotals(
         impressions=values[IMPRESSIONS],
@@ -77,7 +91,17 @@ def _totals(values: Sequence[int | None], money: list[MoneyTotals]) -> InsightTo
         spend_micros=single.spend_micros if single else None,
         revenue_micros=single.revenue_micros if single else None,
         money=money,
+        reporting=reporting,
     )
+
+
+def _reporting(parts: Iterable[Part], rates: Rates) -> ReportingTotals | None:
+    if not rates.table.currency:
+        return None
+    conversion = Conversion(rates)
+    for rollup, totals in parts:
+        conversion.add(rollup.day, totals.money)
+    return conversion.totals()
 
 
 def _ratio(numerator: int | None, denominator: int | None, scale: float = 1.0) -> float | None:
@@ -98,22 +122,40 @@ def _roas(money: list[MoneyTotals]) -> tuple[float | None, str | None]:
 
 
 def _coverage(window: Window, index: int, parts: Sequence[Part]) -> float:
-    """Share of the window that a platform has reported: of each day, what its least advanced platform campaign has."""
-    if not window.days:
-        return 1.0
+    """Share of the window that a platform has reported: of each day, or of what lies in the hour, what its least
+    advanced platform campaign has.
+    """
     least: dict[int, float] = {}
     for rollup, _ in parts:
-        length = end_of_day(rollup.day, rollup.zone) - rollup.start_ms
-        share = min(1.0, max(0.0, (rollup.covered_ms - rollup.start_ms) / length))
-        least[rollup.day] = min(share, least.get(rollup.day, 1.0))
+        start_ms, end_ms = rollup.start_ms, end_of_day(rollup.day, rollup.zone)
+        if not window.days:
+            # A day of a zone of half or quarter hours begins and ends within an hour of UTC.
+            start_ms, end_ms = max(start_ms, index * HOUR_MS), min(end_ms, (index + 1) * HOUR_MS)
+        # Rows of an assumed zone beside those of the known one may lie outside of its day: they say all there is.
+        reported = (rollup.covered_ms - start_ms) / (end_ms - start_ms) if start_ms < end_ms else 1.0
+        reported = min(1.0, max(0.0, reported))
+        least[rollup.day] = min(reported, least.get(rollup.day, 1.0))
+    if not window.days:
+        return min(least.values())
     return sum(least[day] for day in sorted(least)) / window.days
 
 
+def _maturity(platform: Platform, window: Window, index: int, parts: Sequence[Part], profile: Profile) -> float | None:
+    """How mature a platform's conversions are as of its newest report. A long window is as young as its last day."""
+    benchmarks = profile.platforms.get(platform)
+    if benchmarks is None or benchmarks.maturity is None:
+        return None
+    zones = {rollup.zone for rollup, _ in parts}
+    end_ms = max(end_of_day(index, zone) for zone in zones) if window.days else (index + 1) * HOUR_MS
+    as_of_ms = max(rollup.as_of_ms for rollup, _ in parts)
+    return share(benchmarks.maturity, (as_of_ms - end_ms) / DAY_MS)
+
+
 def _breakdown(
-    platform: Platform, window: Window, index: int, parts: Sequence[Part], profile: Profile
+    platform: Platform, window: Window, index: int, parts: Sequence[Part], profile: Profile, rates: Rates
 ) -> tuple[PlatformBreakdown, NormalizedMetrics]:
     values, money = add_totals(part.totals for part in parts)
-    totals = _totals(values, money)
+    totals = _totals(values, money, _reporting(parts, rates))
     values[SPEND], values[REVENUE] = totals.spend_micros, totals.revenue_micros
     scored = normalize_counts(platform, values, totals.currency or "", profile)
     rollups = [part.rollup for part in parts]
@@ -143,6 +185,7 @@ def _breakdown(
         zone_assumed=any(not rollup.zone for rollup in rollups),
         basis=sorted({rollup.basis for rollup in rollups}),
         platform_campaigns=sorted({rollup.platform_campaign_id for rollup in rollups}),
+        maturity=_maturity(platform, window, index, parts, profile),
     )
     return breakdown, scored
 
@@ -159,7 +202,14 @@ def _weighted(name: str, scored: Mapping[str, NormalizedMetrics]) -> float | Non
 
 
 def build(
-    campaign_id: str, window: Window, index: int, parts: Sequence[Part], profile: Profile, as_of: str, version: Version
+    campaign_id: str,
+    window: Window,
+    index: int,
+    parts: Sequence[Part],
+    profile: Profile,
+    as_of: str,
+    version: Version,
+    rates: Rates = NO_RATES,
 ) -> CrossPlatformInsight:
     """The insight of a window's parts, as preliminary; the caller settles phase and correction."""
     by_platform: dict[str, list[Part]] = defaultdict(list)
@@ -170,9 +220,11 @@ def build(
     breakdowns: dict[str, PlatformBreakdown] = {}
     scored: dict[str, NormalizedMetrics] = {}
     for name, own in by_platform.items():
-        breakdowns[name], scored[name] = _breakdown(Platform(name), window, index, own, profile)
+        breakdowns[name], scored[name] = _breakdown(Platform(name), window, index, own, profile, rates)
     values, money = add_totals(part.totals for part in parts)
-    totals = _totals(values, money)
+    reported = [breakdown.totals.reporting for breakdown in breakdowns.values()]
+    reporting = add_reporting(filter(None, reported), rates.table.currency) if rates.table.currency else None
+    totals = _totals(values, money, reporting)
     roas, roas_reason = _roas(money)
     composites = {name: metrics.composite_score for name, metrics in scored.items()}
     ranked = sorted((-score, name) for name, score in composites.items() if score is not None)
@@ -203,4 +255,5 @@ def build(
         coverage={name: breakdown.coverage for name, breakdown in breakdowns.items()},
         platform_breakdown=breakdowns,
         benchmarks=profile.version,
+        maturity={name: breakdown.maturity for name, breakdown in breakdowns.items()},
     )

@@ -6,6 +6,7 @@ from typing import Final
 import msgspec
 
 from core.profile import DEFAULT_PROFILE, Profile
+from core.rates import RateTable
 from core.shrinkage import DEFAULT_PRIOR, CtrPrior
 from core.window import Window, parse_window
 from schemas.event import DAY_MS
@@ -16,11 +17,12 @@ GRACE_MS: Final = DAY_MS
 
 
 class InsightConfig(msgspec.Struct, frozen=True):
-    """Windows to compute, benchmarks, the CTR prior, and when a window is final: its end plus the platforms'
-    lateness.
+    """Windows to compute, benchmarks, the CTR prior, exchange rates, and when a window is final: its end plus the
+    platforms' lateness.
 
     ``horizon_ms`` is for how long after a day began reports of it are taken, None for ever: windows that ended before
-    it are frozen and leave the state. ``decoded`` is how many campaigns stay decoded.
+    it are frozen and leave the state. ``decoded`` is how many campaigns stay decoded, ``repriced`` how many a
+    checkpoint looks at for changed rates.
     """
 
     windows: tuple[Window, ...] = tuple(parse_window(name) for name in ("1h", "24h", "7d"))
@@ -30,6 +32,8 @@ class InsightConfig(msgspec.Struct, frozen=True):
     emit_interval_ms: int = 1_000
     horizon_ms: int | None = None
     decoded: int = 10_000
+    rates: RateTable = RateTable()
+    repriced: int = 500
 
     def __post_init__(self) -> None:
         if self.horizon_ms is not None and self.lateness_ms(Platform) > self.horizon_ms:

@@ -7,7 +7,6 @@ as the live stream did, and the state stays a function of the set of records.
 import msgspec
 
 from schemas.event import DAY_MS, HOUR_MS, Kind, MetricEvent, RejectCode, Rejection
-from schemas.link import Link
 
 
 class Lateness(msgspec.Struct, frozen=True):
@@ -39,10 +38,10 @@ class Lateness(msgspec.Struct, frozen=True):
             )
         return None
 
-    def judge_link(self, link: Link, arrival_ms: int) -> Rejection | None:
-        """A rejection for a link from the future, which no later one could replace, else None."""
-        if link.updated_ms > arrival_ms + self.clock_ms:
+    def judge_fact(self, what: str, updated_ms: int, arrival_ms: int) -> Rejection | None:
+        """A rejection for a fact (a link, a rate) from the future, which no later one could replace, else None."""
+        if updated_ms > arrival_ms + self.clock_ms:
             return Rejection(
-                RejectCode.IN_THE_FUTURE, "the link was updated after the record arrived: a clock is wrong"
+                RejectCode.IN_THE_FUTURE, f"the {what} was updated after the record arrived: a clock is wrong"
             )
         return None

@@ -4,6 +4,7 @@ Rates are fractions (``.015`` is 1.5 %), costs are in the profile's currency, qu
 """
 
 import re
+from itertools import pairwise
 from math import isfinite
 from typing import Final
 
@@ -28,11 +29,16 @@ class Band(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError(f"ideal {self.ideal} lies outside of the band from {self.low} to {self.high}")
 
 
-class Benchmarks(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One platform's bands. Without a quality band the platform has no quality signal.
+Curve = tuple[tuple[float, float], ...]
+"""Points (days since a window's end, share of its final conversions that is reported by then), joined by lines."""
 
-    Raises ``ValueError`` when the CTR band passes 1 or has no ideal strictly between 0 and 1: that ideal is the
-    base rate of the CTR predictions.
+
+class Benchmarks(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One platform's bands, and how its conversions mature. Without a quality band the platform has no quality signal,
+    without a ``maturity`` curve nothing is said of how far its conversions still move.
+
+    Raises ``ValueError`` when the CTR band passes 1 or has no ideal strictly between 0 and 1 (that ideal is the base
+    rate of the CTR predictions), and for a curve that does not rise to 1.
     """
 
     ctr: Band
@@ -40,12 +46,25 @@ class Benchmarks(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     cpm: Band
     engagement: Band
     quality: Band | None = None
+    maturity: Curve | None = None
 
     def __post_init__(self) -> None:
+        if self.maturity is not None:
+            _refuse_wrong_curve(self.maturity)
         if self.ctr.high > 1:
             raise ValueError(f"ctr is a fraction of at most 1, not {self.ctr.high}")
         if self.ctr.ideal is None or not 0 < self.ctr.ideal < 1:
             raise ValueError("ctr needs an ideal between 0 and 1: CTR predictions start from it")
+
+
+def _refuse_wrong_curve(curve: Curve) -> None:
+    days, shares = [point[0] for point in curve], [point[1] for point in curve]
+    if not curve or not all(isfinite(number) for number in (*days, *shares)):
+        raise ValueError("a maturity curve needs points of finite numbers")
+    if days[0] < 0 or any(day <= before for before, day in pairwise(days)):
+        raise ValueError(f"the days of a maturity curve start at 0 or later and rise, not {days}")
+    if shares[0] < 0 or shares[-1] != 1 or any(share < before for before, share in pairwise(shares)):
+        raise ValueError(f"the shares of a maturity curve never fall and end at 1, not {shares}")
 
 
 class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -79,6 +98,13 @@ def load_profile(data: bytes | str) -> Profile:
         raise ValueError(f"benchmark profile: {error}") from error
 
 
+# A conversion is counted for the day of its click or view, so a day is whole once its attribution window has passed:
+# 7 days after a click on Meta ("7-day click, 1-day view", the default attribution setting) and on TikTok ("7-day click,
+# 1-day view"), 30 by default and 90 at most on Google Ads (click-through conversion window), each and a day for
+# processing. The shares before that are round assumptions: `parallax maturity` learns an account's own.
+SEVEN_DAYS: Final[Curve] = ((0.0, 0.75), (1.0, 0.88), (3.0, 0.95), (8.0, 1.0))
+UP_TO_NINETY_DAYS: Final[Curve] = ((0.0, 0.6), (1.0, 0.7), (7.0, 0.82), (31.0, 0.96), (91.0, 1.0))
+
 DEFAULT_PROFILE: Final = Profile(
     version="2026-01",
     platforms={
@@ -88,12 +114,14 @@ DEFAULT_PROFILE: Final = Profile(
             cpm=Band(3.0, 20.0, 10.0),
             engagement=Band(0.01, 0.10),
             quality=Band(1.0, 10.0),
+            maturity=SEVEN_DAYS,
         ),
         Platform.TIKTOK: Benchmarks(
             ctr=Band(0.010, 0.060, 0.030),
             cpc=Band(0.10, 1.50, 0.50),
             cpm=Band(2.0, 15.0, 6.0),
             engagement=Band(0.02, 0.15),
+            maturity=SEVEN_DAYS,
         ),
         Platform.GOOGLE_ADS: Benchmarks(
             ctr=Band(0.015, 0.100, 0.040),
@@ -101,6 +129,7 @@ DEFAULT_PROFILE: Final = Profile(
             cpm=Band(5.0, 40.0, 15.0),
             engagement=Band(0.01, 0.08),
             quality=Band(1.0, 10.0),
+            maturity=UP_TO_NINETY_DAYS,
         ),
     },
 )

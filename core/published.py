@@ -2,11 +2,12 @@
 
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
+from typing import Final
 
 import msgspec
 
 from core.insight import Part, add_totals
-from schemas.insight import Correction, CrossPlatformInsight, Phase, Version
+from schemas.insight import Correction, CrossPlatformInsight, Phase, ReportingTotals, Version, matured
 from schemas.metrics import METRICS, REVENUE, SPEND
 from schemas.rollup import Rollup
 
@@ -17,6 +18,10 @@ class Reason(StrEnum):
     CAMPAIGN_LINK = "campaign_link"
     LATE_DATA = "late_data"
     RESTATEMENT = "restatement"
+    EXCHANGE_RATE = "exchange_rate"
+
+
+REPORTING: Final = "reporting_"
 
 
 class Published(msgspec.Struct, array_like=True):
@@ -33,6 +38,7 @@ class Published(msgspec.Struct, array_like=True):
     correction: Correction | None = None
     as_of: str = ""
     final_ms: int = 0
+    maturity: dict[str, float | None] = {}
 
     @property
     def preliminary(self) -> bool:
@@ -41,10 +47,11 @@ class Published(msgspec.Struct, array_like=True):
 
 
 def shown_as(insight: CrossPlatformInsight, published: Published) -> CrossPlatformInsight:
-    """The insight under the version, phase and correction with which its window was published."""
+    """The insight under the version, phase and correction with which its window was published, as of that time."""
+    if published.as_of:
+        insight = msgspec.structs.replace(matured(insight, published.maturity), as_of=published.as_of)
     return msgspec.structs.replace(
         insight,
-        as_of=published.as_of or insight.as_of,
         version=Version(published.revision, published.phase),
         phase=Phase(published.phase).name.lower(),
         correction=published.correction,
@@ -72,6 +79,14 @@ def flat_totals(parts: Iterable[Part]) -> dict[str, int]:
     return flat
 
 
+def flat_reporting(reporting: ReportingTotals | None) -> dict[str, int]:
+    """A window's money in the reporting currency, named so that it stands beside ``flat_totals``."""
+    if reporting is None:
+        return {}
+    amounts = {"spend_micros": reporting.spend_micros, "revenue_micros": reporting.revenue_micros}
+    return {f"{REPORTING}{name}:{reporting.currency}": micros for name, micros in amounts.items() if micros is not None}
+
+
 def difference(before: Mapping[str, int], after: Mapping[str, int]) -> dict[str, int]:
     """After minus before, for every total that changed; an absent one counts as zero."""
     changes = {name: after.get(name, 0) - before.get(name, 0) for name in sorted({*before, *after})}
@@ -83,13 +98,19 @@ def member(rollup: Rollup) -> str:
     return f"{rollup.platform}:{rollup.platform_campaign_id}"
 
 
-def reason_for(before: Iterable[str], parts: Iterable[Part], withdrawn: Iterable[str]) -> Reason:
+def reason_for(
+    before: Iterable[str], parts: Iterable[Part], withdrawn: Iterable[str], changes: Mapping[str, int]
+) -> Reason:
     """Why a settled window of some members changed: a link brought one or took one (``withdrawn``), one reported
-    first, or one restated what it had reported.
+    first, one restated what it had reported, or of all its totals only money in the reporting currency changed.
     """
     held = set(before)
     joined = [part.rollup for part in parts if member(part.rollup) not in held]
     # A rollup of a higher revision than its link's has changed since: its own report made it a member.
     if held & set(withdrawn) or any(0 < rollup.revision == rollup.link_revision for rollup in joined):
         return Reason.CAMPAIGN_LINK
-    return Reason.LATE_DATA if joined else Reason.RESTATEMENT
+    if joined:
+        return Reason.LATE_DATA
+    if changes and all(name.startswith(REPORTING) for name in changes):
+        return Reason.EXCHANGE_RATE
+    return Reason.RESTATEMENT

@@ -10,8 +10,9 @@ from typing import Any, Final, Literal
 import msgspec
 
 from core.insight import build
-from core.profile import Profile
-from core.published import difference
+from core.insight_config import InsightConfig
+from core.published import difference, flat_reporting
+from core.rates import Rates
 from core.window import Window
 from schemas import insight as insight_codec
 from schemas.calendar import instant_ms, iso_instant
@@ -322,17 +323,17 @@ def _same(one: Any, other: Any) -> bool:
 
 
 def flat(totals: InsightTotals) -> dict[str, int]:
-    """Totals as a correction names them: metrics by name, money by metric and currency."""
+    """Totals as a correction names them: metrics by name, money by metric and currency, and as it is converted."""
     counts = ("impressions", "clicks", "link_clicks", "conversions_micros", "engagements", "video_views")
     found = {name: value for name in counts if (value := getattr(totals, name)) is not None}
     for amount in totals.money:
         for name, micros in (("spend_micros", amount.spend_micros), ("revenue_micros", amount.revenue_micros)):
             if micros is not None:
                 found[f"{name}:{amount.currency}" if amount.currency else name] = micros
-    return found
+    return found | flat_reporting(totals.reporting)
 
 
-def promoted(finding: Finding, windows: Sequence[Window], profile: Profile) -> CrossPlatformInsight:
+def promoted(finding: Finding, windows: Sequence[Window], config: InsightConfig) -> CrossPlatformInsight:
     """What mends a finding: the recomputed insight, or one without content, under the version (live revision, 3).
 
     It supersedes what is there, and the next change of state supersedes it. Where the live side has no revision of the
@@ -350,7 +351,8 @@ def promoted(finding: Finding, windows: Sequence[Window], profile: Profile) -> C
     insight = finding.recomputed
     if insight is None:
         window = next(window for window in windows if window.name == finding.window)
-        empty = build(finding.campaign, window, finding.ordinal, [], profile, iso_instant(0), version)
+        rates = Rates(config.rates)
+        empty = build(finding.campaign, window, finding.ordinal, [], config.profile, iso_instant(0), version, rates)
         insight = msgspec.structs.replace(empty, insight_id=finding.id)
     return msgspec.structs.replace(
         insight,

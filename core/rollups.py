@@ -5,7 +5,7 @@ from core.links import Linked, own_name
 from core.panes import Panes
 from core.view import day_view
 from schemas import rollup as rollup_codec
-from schemas.rollup import Rollup, Watermark
+from schemas.rollup import Rollup
 
 
 def rollup(block: Block, panes: Panes, linked: Linked | None) -> Rollup:
@@ -44,6 +44,6 @@ def withdrawn(linked: Linked, day: int) -> list[Rollup]:
     ]
 
 
-def rollup_record(message: Rollup | Watermark) -> tuple[bytes, bytes]:
-    """Key and value of a rollup record."""
+def rollup_record(message: rollup_codec.Message) -> tuple[bytes, bytes]:
+    """Key and value of a record of the rollups topic."""
     return rollup_codec.key(message), rollup_codec.encode(message)

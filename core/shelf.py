@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 from core import stored
 from core.campaign import ByDay, Campaign, Owner
 from core.published import Published
-from core.stored import AGAIN, MARK_KEY, WINDOWS, Mark
+from core.stored import AGAIN, MARK_KEY, RATE, WINDOWS, Mark
 from core.window import WindowKey
 from schemas.rollup import Rollup
 
@@ -22,13 +22,14 @@ EXPIRED_AT_ONCE: Final = 10_000
 
 class Found(NamedTuple):
     """What a restart must look at: rollups past the settled ones, windows by when they close, windows that may not
-    have been published, insights kept for that, and keys below the floor.
+    have been published, insights kept for that, rates, and keys below the floor.
     """
 
     unsettled: list[bytes]
     closing: list[tuple[int, str, int]]
     unpublished: list[tuple[str, int]]
     again: list[bytes]
+    rates: list[bytes]
     expired: list[bytes]
 
 
@@ -51,7 +52,7 @@ class Shelf:
 
     def scan(self, mark: Mark) -> Found:
         """Index the table by its keys. Raises ``ValueError`` for values of another version."""
-        found = Found([], [], [], [], [])
+        found = Found([], [], [], [], [], [])
         unsettled, unpublished = (number.to_bytes(8, "big") for number in (mark.settled + 1, mark.published + 1))
         version, reach, floor = stored.VERSION[0], self._reach, mark.floor
         for key, value in self._table.items():
@@ -62,6 +63,9 @@ class Shelf:
                 stored.check_version(key, value)
             if kind == AGAIN:
                 found.again.append(key)
+                continue
+            if kind == RATE:
+                found.rates.append(key)
                 continue
             windows = kind == WINDOWS
             end = number if windows else number + reach

@@ -7,6 +7,7 @@ windows that end on one day share a value: most of a day's windows change togeth
 ``("rollup/<platform>", campaign,          position (8 bytes), the rollup as it came
 platform campaign, day)``
 ``("windows", campaign, "", last day)``    highest sequence (8), when the first preliminary one is final (8), windows
+``("rate", currency, "", day)``            position (8), the rate as it came
 ``("again", campaign, window, ordinal)``   sequence (8), changed (1), an insight that a crash may have kept back
 ``("mark", "", "", 0)``                    ``Mark``
 =========================================  =========================================================================
@@ -20,11 +21,12 @@ import msgspec
 from core.published import Published
 from core.window import WindowKey
 from schemas import rollup as rollup_codec
-from schemas.rollup import Rollup
+from schemas.rollup import RateFact, Rollup
 
 VERSION: Final = b"\x01"
 WINDOWS: Final = "windows"
 AGAIN: Final = "again"
+RATE: Final = "rate"
 OPEN_END: Final = (1 << 62).to_bytes(8, "big")
 """Of windows none of which is preliminary."""
 
@@ -71,6 +73,11 @@ def rollup_key(rollup: Rollup) -> bytes:
     return _pack((f"rollup/{rollup.platform}", rollup.campaign_id, rollup.platform_campaign_id, rollup.day))
 
 
+def rate_key(currency: str, day: int) -> bytes:
+    """Where a rate is kept."""
+    return _pack((RATE, currency, "", day))
+
+
 def windows_key(campaign_id: str, last_day: int) -> bytes:
     """Where what was published of a campaign's windows that end on a day is kept."""
     return _pack((WINDOWS, campaign_id, "", last_day))
@@ -96,7 +103,7 @@ def number(value: bytes) -> int:
 
 
 def pack_rollup(position: int, payload: bytes) -> bytes:
-    """A rollup with its offset in the rollups log."""
+    """A rollup or a rate with its offset in the rollups log."""
     return VERSION + position.to_bytes(8, "big") + payload
 
 
@@ -107,8 +114,19 @@ def unpack_rollup(value: bytes) -> Rollup:
     except ValueError as error:
         raise Unreadable(f"the campaigns table holds a rollup that cannot be read: {error}") from error
     if not isinstance(rollup, Rollup):
-        raise Unreadable("the campaigns table holds a watermark as a rollup")
+        raise Unreadable("the campaigns table holds something else as a rollup")
     return rollup
+
+
+def unpack_rate(value: bytes) -> RateFact:
+    """The rate. Raises ``Unreadable``."""
+    try:
+        rate = rollup_codec.decode(value[9:])
+    except ValueError as error:
+        raise Unreadable(f"the campaigns table holds a rate that cannot be read: {error}") from error
+    if not isinstance(rate, RateFact):
+        raise Unreadable("the campaigns table holds something else as a rate")
+    return rate
 
 
 def pack_windows(group: Mapping[WindowKey, Published]) -> bytes:

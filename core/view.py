@@ -36,7 +36,8 @@ class ViewKey(NamedTuple):
 class Fact(NamedTuple):
     """A cell or a pane as the views see it. ``entity`` is equal for rows that restate one another over streams.
 
-    ``until_ms`` is up to when it has reported its day: its pull for a day's row, the end of its hour for an hour's.
+    ``until_ms`` is up to when it has reported its day: its pull, but no later than its hour ended. A delta vouches for
+    its whole hour: streams of events do not say when they have come to an end.
     """
 
     view: ViewKey
@@ -76,7 +77,7 @@ def facts(block: Block, panes: Panes) -> list[Fact]:
         entity = (key.hour, key.ad_group_id, key.ad_id, key.segments)
         hour, until = -1, cell.observed_ms
         if key.hour >= 0:
-            hour, until = cell.start_ms // HOUR_MS, cell.start_ms + HOUR_MS
+            hour, until = cell.start_ms // HOUR_MS, min(cell.observed_ms, cell.start_ms + HOUR_MS)
         found.append(
             Fact(view, entity, cell.observed_ms, key.report, cell.values, cell.currency, cell.zone, hour, until)
         )

@@ -103,6 +103,8 @@ class RejectCode(StrEnum):
     IN_THE_FUTURE = "in_the_future"
     PLATFORM_ERROR = "platform_error"
     BAD_LINK = "bad_link"
+    BAD_RATE = "bad_rate"
+    BAD_ACCOUNT = "bad_account"
     OUTPUT_TOO_LARGE = "output_too_large"
     BAD_CREATIVE = "bad_creative"
 

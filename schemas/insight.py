@@ -2,8 +2,8 @@
 
 Wire: JSON on ``insights.cross-platform`` and, compacted by insight id, on ``insights.latest``. Money is in int64
 micros of the stated currency. ``version`` orders the insights of one id: a reader keeps the highest (revision,
-phase). ``version``, ``phase``, ``as_of`` and ``correction`` tell how an insight came about; all else is its content,
-which is the same, byte for byte, whatever way the records took.
+phase). ``version``, ``phase``, ``as_of`` with the ``maturity`` at that time, and ``correction`` tell how an insight
+came about; all else is its content, which is the same, byte for byte, whatever way the records took.
 """
 
 from enum import IntEnum
@@ -38,12 +38,34 @@ class MoneyTotals(msgspec.Struct, frozen=True):
     revenue_micros: int | None
 
 
+class RateUsed(msgspec.Struct, frozen=True):
+    """An exchange rate: one unit of ``currency`` was ``rate`` units of the reporting currency on ``date``."""
+
+    currency: str
+    date: str
+    rate: str
+
+
+class ReportingTotals(msgspec.Struct, frozen=True, kw_only=True):
+    """Money in the reporting currency, by the rates of the days on which it was reported.
+
+    Amounts are None where nothing was reported, and where a rate is missing: ``missing`` then lists ``currency:date``.
+    """
+
+    currency: str
+    spend_micros: int | None
+    revenue_micros: int | None
+    roas: float | None
+    rates: list[RateUsed]
+    missing: list[str]
+
+
 class InsightTotals(msgspec.Struct, frozen=True, kw_only=True):
     """Sums over the platforms, None where no platform reports the metric. ``conversions_micros`` are 1e-6 of a
     conversion.
 
     ``spend_micros`` and ``revenue_micros`` are in ``currency``; all three are None where the money is in several
-    currencies, which ``money`` then lists.
+    currencies, which ``money`` then lists. ``reporting`` is None where there is no reporting currency.
     """
 
     impressions: int | None
@@ -56,13 +78,15 @@ class InsightTotals(msgspec.Struct, frozen=True, kw_only=True):
     spend_micros: int | None
     revenue_micros: int | None
     money: list[MoneyTotals]
+    reporting: ReportingTotals | None = None
 
 
 class PlatformBreakdown(msgspec.Struct, frozen=True, kw_only=True):
     """One platform's part: counts, ratios derived from them, values normalized by the profile, and what they rest on.
 
     ``coverage`` is the share of the window that the platform has reported. ``zone_assumed`` says that its dates were
-    read as UTC.
+    read as UTC. ``maturity`` is the share of its conversions that the platform has usually reported as long after the
+    window's end as its newest report came; None where the profile has no curve for it.
     """
 
     totals: InsightTotals
@@ -85,6 +109,7 @@ class PlatformBreakdown(msgspec.Struct, frozen=True, kw_only=True):
     zone_assumed: bool
     basis: list[str]
     platform_campaigns: list[str]
+    maturity: float | None = None
 
 
 class Correction(msgspec.Struct, frozen=True, kw_only=True):
@@ -125,11 +150,21 @@ class CrossPlatformInsight(msgspec.Struct, frozen=True, kw_only=True):
     coverage: dict[str, float]
     platform_breakdown: dict[str, PlatformBreakdown]
     benchmarks: str
+    maturity: dict[str, float | None] = {}
 
 
-_NOT_CONTENT: Final = frozenset({"version", "phase", "as_of", "correction"})
+_NOT_CONTENT: Final = frozenset({"version", "phase", "as_of", "correction", "maturity"})
 _encoder: Final = msgspec.json.Encoder(order="deterministic")
 decode: Final = msgspec.json.Decoder(CrossPlatformInsight).decode
+
+
+def matured(insight: CrossPlatformInsight, maturity: dict[str, float | None]) -> CrossPlatformInsight:
+    """The insight with another maturity, by platform; None where the platform is not named."""
+    breakdown = {
+        platform: msgspec.structs.replace(part, maturity=maturity.get(platform))
+        for platform, part in insight.platform_breakdown.items()
+    }
+    return msgspec.structs.replace(insight, maturity=maturity, platform_breakdown=breakdown)
 
 
 def encode(insight: CrossPlatformInsight) -> bytes:
@@ -139,5 +174,5 @@ def encode(insight: CrossPlatformInsight) -> bytes:
 
 def content(insight: CrossPlatformInsight) -> bytes:
     """The bytes that every correct computation over the same records agrees on."""
-    fields = msgspec.structs.asdict(insight)
+    fields = msgspec.structs.asdict(matured(insight, {}))
     return _encoder.encode({name: value for name, value in fields.items() if name not in _NOT_CONTENT})

@@ -2,7 +2,7 @@
 
 A rollup is a whole, not a difference: the highest revision of a key holds. When a link moves a platform campaign
 away, its old campaign gets a rollup with ``withdrawn`` set and nothing in it. Beside rollups the topic carries
-watermarks, one record for each aggregate partition.
+watermarks, one record for each aggregate partition, and exchange rates, each of them in every partition.
 """
 
 from typing import Final
@@ -63,16 +63,32 @@ class Watermark(msgspec.Struct, frozen=True, array_like=True, tag="watermark", k
     watermark_ms: int
 
 
+class RateFact(msgspec.Struct, frozen=True, array_like=True, tag="rate", kw_only=True):
+    """The rate of a currency for one date: one unit of it is ``nanos`` billionths of a unit of ``per``.
+
+    ``day`` counts from 1970-01-01. ``nanos`` of 0 says that there is none.
+    """
+
+    version: int = VERSION
+    currency: str
+    day: int
+    per: str
+    nanos: int
+    updated_ms: int
+
+
+Message = Rollup | Watermark | RateFact
+
 _encoder: Final = msgspec.msgpack.Encoder()
-_decoder: Final[msgspec.msgpack.Decoder[Rollup | Watermark]] = msgspec.msgpack.Decoder(Rollup | Watermark)
+_decoder: Final[msgspec.msgpack.Decoder[Message]] = msgspec.msgpack.Decoder(Message)
 
 
-def encode(message: Rollup | Watermark) -> bytes:
+def encode(message: Message) -> bytes:
     """Msgpack of the message."""
     return _encoder.encode(message)
 
 
-def decode(payload: bytes) -> Rollup | Watermark:
+def decode(payload: bytes) -> Message:
     """The message of its bytes. Raises ``ValueError`` for another version or no message at all."""
     try:
         message = _decoder.decode(payload)
@@ -83,8 +99,14 @@ def decode(payload: bytes) -> Rollup | Watermark:
     return message
 
 
-def key(message: Rollup | Watermark) -> bytes:
-    """The compaction key: one for each campaign, platform campaign and day, or for each aggregate partition."""
+def key(message: Message) -> bytes:
+    """The compaction key: one for each campaign, platform campaign and day, or for each aggregate partition.
+
+    A rate's is the whole of it. The one that holds need not be the last in the log, so only repetitions may go.
+    """
     if isinstance(message, Watermark):
         return _encoder.encode(("watermark", message.partition))
+    if isinstance(message, RateFact):
+        facts = (message.currency, message.day, message.per, message.nanos, message.updated_ms)
+        return _encoder.encode(("rate", *facts))
     return _encoder.encode((message.campaign_id, message.platform, message.platform_campaign_id, message.day))

@@ -10,6 +10,8 @@ METRICS_TOPICS: Final = {
     Platform.GOOGLE_ADS: "ads.metrics.google",
 }
 CAMPAIGN_LINKS: Final = "ads.campaign-links"
+RATES: Final = "ads.rates"
+ACCOUNTS: Final = "ads.accounts"
 CREATIVES: Final = "ads.creatives"
 ROUTED: Final = "ads.metrics.routed"
 ROLLUPS: Final = "ads.rollups"
@@ -19,4 +21,6 @@ PREDICTIONS: Final = "predictions.ctr"
 MODELS: Final = "models.ctr"
 DEAD_LETTERS: Final = "ads.dead-letters"
 
-INGEST_TOPICS: Final = (*METRICS_TOPICS.values(), CAMPAIGN_LINKS)
+FACT_TOPICS: Final = (CAMPAIGN_LINKS, RATES, ACCOUNTS)
+"""Compacted inputs: facts beside the metrics, the last one of a key holds."""
+INGEST_TOPICS: Final = (*METRICS_TOPICS.values(), *FACT_TOPICS)

@@ -16,6 +16,7 @@ from mode import CrashingSupervisor
 from yarl import URL
 
 from schemas import topics as names
+from stream_app.account_follower import AccountFollower
 from stream_app.aggregate_stage import AggregateStage
 from stream_app.batch_transport import Batch, BatchConsumer, BatchTransport
 from stream_app.domain import ingest_config, insight_config
@@ -87,9 +88,11 @@ class ParallaxApp(faust.App):
         self._cancelled = threading.Event()
         self.lost_records: Counter[str] = Counter()
         self._draining = False
+        self.revoking = False
         self.batches = BatchProducer(settings)
         self.hot = HotWriter(HotStore.of(settings), lambda: self.insights.rebuild()) if settings.cache_enabled else None
-        self.ingest = IngestStage(settings, ingest_config(settings), self.batches)
+        self.accounts = AccountFollower(settings, ingest_config(settings))
+        self.ingest = IngestStage(settings, ingest_config(settings), self.batches, self.accounts)
         self.aggregate = AggregateStage(
             settings,
             self._table("blocks", blocks_changelog(settings)),
@@ -137,20 +140,37 @@ class ParallaxApp(faust.App):
         """The assigned partitions of a topic."""
         return {tp.partition for tp in assigned if tp.topic == self._full(base)}
 
+    def on_rebalance_start(self) -> None:
+        """A rebalance has begun, in the consumer's thread, whatever is going on here."""
+        self.revoking = True
+        super().on_rebalance_start()
+
+    def on_rebalance_end(self) -> None:
+        """The streams go on, unless the next rebalance has begun meanwhile: it ends itself.
+
+        Faust would take that for over. Then partitions are opened that are being given up, and batches are applied
+        behind others that were not, because they did not belong to anybody.
+        """
+        tables: Any = self.tables
+        if not self.revoking and tables.recovery._generation_id == self.consumer_generation_id:
+            super().on_rebalance_end()
+
     async def _before_revoke(self, revoked: set[TP]) -> None:
-        self._cancelled.set()
-        if self._opening is not None:
-            self._opening.cancel()
-            await asyncio.wait({self._opening})
+        await self._stop_opening()
         try:
             await asyncio.wait_for(self.settle(), REVOKE_S)
         except Exception as error:  # noqa: BLE001 - whatever failed was not finished, and will be redelivered
             log.warning("no last checkpoint before the rebalance: %s", error)
         self.ingest.revoke(revoked)
+        self._open = set()
         for base, stage in self._stages:
-            stage.checkpoints.forget(revoked)
-            await stage.close(self.partitions_of(base, revoked))
-        self._open -= revoked
+            await stage.close(self.partitions_of(base, revoked) | stage.held)
+
+    async def _stop_opening(self) -> None:
+        self._cancelled.set()
+        if self._opening is not None:
+            self._opening.cancel()
+            await asyncio.wait({self._opening})
 
     @property
     def _stages(self) -> tuple[tuple[str, AggregateStage | InsightStage], ...]:
@@ -196,7 +216,7 @@ class ParallaxApp(faust.App):
         cancelled = self._cancelled
         earliest = await self._look_for_gaps(new)
         for base, stage in self._stages:
-            stage.keep(self.partitions_of(base, assigned))
+            await stage.keep(self.partitions_of(base, assigned), cancelled)
             if opened := self.partitions_of(base, new):
                 await stage.open(opened, cancelled)
                 await self._check_positions(base, stage, opened, earliest)
@@ -256,34 +276,49 @@ class ParallaxApp(faust.App):
         if self.settled and self.batches.ready and not self._draining:
             await self.ingest.heartbeat(self.consumer, set(self.consumer.assignment()))
 
-    def _progress(self) -> Progress | None:
+    def _progress(self) -> Mapping[str, Progress] | None:
         if not self.settled or self._draining:
             return None
-        lag = sum(self.consumer.lag(tp) for tp in self.consumer.assignment())
-        return Progress(lag, sum(self.consumer.durable.values()))
+        durable = dict(self.consumer.durable)
+        hops = {
+            "ingest": set(self.ingest.topics),
+            "aggregate": {self._full(names.ROUTED)},
+            "insights": {self._full(names.ROLLUPS)},
+        }
+        assigned = set(self.consumer.assignment())
+        return {
+            hop: Progress(
+                sum(self.consumer.lag(tp) for tp in assigned if tp.topic in topics),
+                sum(offset for tp, offset in durable.items() if tp.topic in topics),
+            )
+            for hop, topics in hops.items()
+        }
 
     def _stalled(self, reason: str) -> None:
         asyncio.run_coroutine_threadsafe(self.fail(WorkerStalled(reason)), self.loop)
 
     async def on_first_start(self) -> None:
-        """The producer is there before the first batch is."""
+        """The producer is there, and the accounts are known, before the first batch comes."""
         self.watchdog.start()
         await self.batches.start()
+        await self.accounts.start()
         await super().on_first_start()
 
     async def on_stop(self) -> None:
         """A clean stop takes nothing more, makes what was taken durable, and commits it."""
         self._draining = True
         self.watchdog.stop()
+        await self._stop_opening()
         if not self.crashed:
             try:
                 await asyncio.wait_for(self.settle(), REVOKE_S)
             except Exception as error:  # noqa: BLE001 - it was not finished, and will be redelivered
                 log.warning("no last checkpoint before the stop: %s", error)
         for _, stage in self._stages:
-            await stage.close(set(stage.partitions))
+            await stage.close(stage.held)
         await super().on_stop()
         await self.batches.stop()
+        await self.accounts.stop()
 
     @property
     def draining(self) -> bool:

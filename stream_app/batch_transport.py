@@ -190,6 +190,10 @@ class BatchConsumer(driver.Consumer):
         """How many offsets of the partition, as far as it is known, have not been finished."""
         return max(0, (self.highwater(tp) or 0) - self.reached(tp))
 
+    def at_end(self, tp: TP) -> bool:
+        """Whether everything is finished. While nothing has been fetched of a partition, nobody knows."""
+        return self.highwater(tp) is not None and self.lag(tp) == 0
+
     def reached(self, tp: TP) -> int:
         """The offset up to which everything is finished. Behind the last record it counts transaction markers too."""
         delivered = self._delivered.get(tp)
@@ -235,6 +239,12 @@ class BatchConsumer(driver.Consumer):
         if committed:
             self._durable.update(offsets)
         return committed
+
+    async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
+        """The rebalance that began last has come to an assignment."""
+        application: Any = self.app
+        application.revoking = False
+        await super().on_partitions_assigned(assigned, generation_id)
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """Finish and commit what is in flight, and only then let go."""

@@ -60,10 +60,10 @@ class Checkpoints:
         """Whether a checkpoint has been taken from the state and is not yet durable."""
         return self._running.locked()
 
-    def forget(self, partitions: set[TP]) -> None:
+    def forget(self, partitions: set[int]) -> None:
         """Batches of lost partitions are for their new owner to apply."""
-        for tp in partitions:
-            self._applied.pop(tp, None)
+        for tp in [tp for tp in self._applied if tp.partition in partitions]:
+            del self._applied[tp]
 
     async def run(self) -> None:
         """Make everything applied so far durable, after the checkpoint that is being written, if any."""

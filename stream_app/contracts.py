@@ -10,11 +10,13 @@ from typing import Any, Final
 import msgspec
 
 from schemas import topics
+from schemas.account import AccountRecord
 from schemas.canonical import CanonicalEvent
 from schemas.dead_letter import HEADER, DeadLetter
 from schemas.insight import CrossPlatformInsight
 from schemas.link import CampaignLink
 from schemas.prediction import CtrPrediction
+from schemas.rate import ExchangeRate
 from stream_app.errors import SetupError
 
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
@@ -45,6 +47,12 @@ CONTRACTS: Final = {
     ),
     "campaign-link": Contract(
         CampaignLink, 1, "Campaign link", f"Value of a record on {topics.CAMPAIGN_LINKS}, keyed platform:campaign id."
+    ),
+    "exchange-rate": Contract(
+        ExchangeRate, 1, "Exchange rate", f"Value of a record on {topics.RATES}, keyed currency:date."
+    ),
+    "account": Contract(
+        AccountRecord, 1, "Facts of an ad account", f"Value of a record on {topics.ACCOUNTS}, keyed platform:account."
     ),
     "insight": Contract(
         CrossPlatformInsight,

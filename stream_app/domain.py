@@ -4,9 +4,11 @@ from core.campaigns import InsightConfig
 from core.ingest import Ingest
 from core.lateness import Lateness
 from core.profile import DEFAULT_PROFILE, load_profile
+from core.rates import RateTable
 from core.retention import Retention
 from core.window import parse_window
 from stream_app.errors import SetupError
+from stream_app.rates_file import read_rates
 from stream_app.settings import Settings
 
 
@@ -42,6 +44,10 @@ def insight_config(settings: Settings) -> InsightConfig:
         except (OSError, ValueError) as error:
             raise SetupError(f"{settings.profile_file}: {error}") from error
     windows = tuple(parse_window(window) for window in settings.windows)
+    rates = RateTable(
+        currency=settings.reporting_currency,
+        rates=() if settings.rates_file is None else read_rates(settings.rates_file),
+    )
     try:
         return InsightConfig(
             windows=windows,
@@ -49,6 +55,7 @@ def insight_config(settings: Settings) -> InsightConfig:
             final_after_ms={str(platform): after.ms for platform, after in settings.final_after.items()},
             emit_interval_ms=settings.emit_interval.ms,
             horizon_ms=settings.horizon.ms,
+            rates=rates,
         )
     except ValueError as error:
         raise SetupError(f"PARALLAX_FINAL_AFTER, PARALLAX_HORIZON: {error}") from error

@@ -32,6 +32,8 @@ CAMPAIGN_PATHS: Final = (
     "campaign.id",  # Google Ads, REST; the flat key of the same name is looked up first
 )
 ROWS_PATHS: Final = ("data", "data.list", "results")
+ACCOUNT_MARKS: Final = frozenset({"version", "platform", "account_id"})
+NO_ACCOUNT_MARKS: Final = frozenset({"kind", "campaign_id"})
 REPORTING: Final = (Platform.META, Platform.TIKTOK, Platform.GOOGLE_ADS)
 NAME_MARKS: Final = {Platform.META: "meta", Platform.TIKTOK: "tiktok", Platform.GOOGLE_ADS: "google"}
 PROBED: Final = 500
@@ -87,7 +89,8 @@ def records(source: Source) -> Iterator[tuple[bytes, int]]:
 def key_of(record: bytes) -> bytes | None:
     """The Kafka key of a record: its campaign, where it is JSON that names exactly one at a known place.
 
-    Campaign links, whose topic is compacted, get ``platform:platform campaign id``.
+    Facts, whose topics are compacted, get what they are of: ``platform:platform campaign id`` of a link,
+    ``currency:date`` of an exchange rate, ``platform:account`` of an account.
     """
     try:
         body = orjson.loads(record)
@@ -97,6 +100,10 @@ def key_of(record: bytes) -> bytes | None:
         return None
     if (link := _id(body.get("platform_campaign_id"))) and isinstance(body.get("platform"), str):
         return f"{body['platform']}:{link}".encode()
+    if "rate" in body and isinstance(body.get("currency"), str) and isinstance(body.get("date"), str):
+        return f"{body['currency']}:{body['date']}".encode()
+    if body.keys() >= ACCOUNT_MARKS and not NO_ACCOUNT_MARKS & body.keys():
+        return f"{body['platform']}:{body['account_id']}".encode()
     campaigns = {_campaign(row) for row in _rows(body)}
     campaign = campaigns.pop() if len(campaigns) == 1 else None
     return campaign.encode() if campaign else None

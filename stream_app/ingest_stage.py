@@ -13,9 +13,11 @@ from typing import Any
 import msgspec
 from faust.types import TP
 
+from core.aggregate import rollup_record
 from core.ingest import Ingest, Ingested, RejectedRow
 from schemas import dead_letter
 from schemas import topics as names
+from stream_app.account_follower import AccountFollower
 from stream_app.batch_transport import Batch, BatchConsumer
 from stream_app.producer import BatchProducer, Outgoing, Sent
 from stream_app.settings import Settings
@@ -30,11 +32,13 @@ IN_FLIGHT = 4
 class IngestStage:
     """State of one worker: what each source partition has observed, and what has been told of it."""
 
-    def __init__(self, settings: Settings, ingest: Ingest, producer: BatchProducer) -> None:
+    def __init__(self, settings: Settings, ingest: Ingest, producer: BatchProducer, accounts: AccountFollower) -> None:
         self._settings = settings
+        self._accounts = accounts
         self._ingest = ingest
         self._producer = producer
         self._routed = name(settings, names.ROUTED)
+        self._rollups = name(settings, names.ROLLUPS)
         self._dead_letters = name(settings, names.DEAD_LETTERS)
         self._largest_letter = largest_letter(settings)
         self._base = {name(settings, base): base for base in names.INGEST_TOPICS}
@@ -58,10 +62,16 @@ class IngestStage:
         tp: TP = event.message.tp
         await self._room.acquire()
         try:
+            await self._accounts.catch_up()
             highwater = consumer.highwater(tp) or 0
             lag = max(0, highwater - batch.records[-1].offset - 1)
             ingested = self._ingest.batch(
-                self._base[tp.topic], tp.partition, batch.records, self._watermarks.get(tp, -1), lag
+                self._base[tp.topic],
+                tp.partition,
+                batch.records,
+                self._watermarks.get(tp, -1),
+                lag,
+                self._accounts.history,
             )
             self._watermarks[tp] = ingested.watermark_ms
             # What speaks is not idle to those who hear it: whether it has come to its end is to be told again.
@@ -103,6 +113,9 @@ class IngestStage:
 
     def _outgoing(self, ingested: Ingested) -> list[Outgoing]:
         sent = [Outgoing(self._routed, partition, None, payload) for partition, payload in ingested.envelopes]
+        for fact in ingested.rates:
+            key, payload = rollup_record(fact)
+            sent += [Outgoing(self._rollups, partition, key, payload) for partition in range(self._settings.partitions)]
         return sent + [self._letter(row) for row in ingested.rejected]
 
     def _letter(self, row: RejectedRow) -> Outgoing:
@@ -127,7 +140,7 @@ class IngestStage:
             base = self._base.get(tp.topic)
             if base is None:
                 continue
-            told = (self._watermarks.get(tp, -1), consumer.lag(tp) == 0)
+            told = (self._watermarks.get(tp, -1), consumer.at_end(tp))
             if self._told.get(tp) == told:
                 continue
             self._told[tp] = told

@@ -121,12 +121,17 @@ class InsightStage(PartitionedStage[Campaigns]):
 
     def _hot_entries(self) -> Iterator[list[HotEntry]]:
         part: list[HotEntry] = []
-        for state in list(self._states.values()):
+        for partition, state in list(self._states.items()):
+            # A partition that has gone meanwhile is offered by its new owner, and its table is closed.
+            if self._states.get(partition) is not state:
+                continue
             for count, (emissions, predictions) in enumerate(state.hot(), start=1):
                 part += _entries(emissions, predictions)
                 if count % REBUILD_CHUNK == 0:
                     yield part
                     part = []
+                    if self._states.get(partition) is not state:
+                        break
         yield part
 
 

@@ -6,6 +6,7 @@ and a checkpoint becomes visible as a whole or not at all. Compare-and-set on re
 keeps the last record of a key, not its highest revision.
 """
 
+import asyncio
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -14,7 +15,6 @@ from aiokafka.errors import (
     InvalidProducerEpoch,
     InvalidProducerIdMapping,
     InvalidTxnState,
-    KafkaError,
     OutOfOrderSequenceNumber,
     ProducerFenced,
 )
@@ -58,6 +58,8 @@ class TransactionalWriter:
     def __init__(self, settings: Settings, stage: str, partition: int) -> None:
         self._producer = BatchProducer(settings, f"{settings.topic_prefix}{settings.app_id}-{stage}-{partition}")
         self._lost = False
+        self._given_up = False
+        self._transaction: asyncio.Future[Ends] | None = None
 
     async def open(self) -> None:
         """Become the only one who can write. Returns when earlier owners cannot any more."""
@@ -68,26 +70,35 @@ class TransactionalWriter:
         """Make a checkpoint durable as a whole."""
         if self._lost or not self._producer.ready:
             raise TenureLost("the partition was given up")
-        whole = False
+        # Whether a transaction that was interrupted took effect, the changelog alone can tell.
+        self._lost = True
+        self._transaction = asyncio.ensure_future(self._producer.transact([*changelog, *outputs]))
         try:
-            ends = await self._producer.transact([*changelog, *outputs])
-            whole = True
+            ends = await self._transaction
+        except asyncio.CancelledError:
+            if self._given_up:
+                raise TenureLost("the partition was given up while its checkpoint was written") from None
+            raise
         except FENCES as error:
             raise TenureLost(f"{type(error).__name__}: {error}") from error
         except AssertionError as error:
             # How aiokafka says that its producer had come to its end before the transaction began.
             raise TenureLost(str(error)) from error
-        except KafkaError as error:
-            if getattr(error, "retriable", False):
+        except Exception as error:
+            # A partition that is given up takes the producer from under its last checkpoint.
+            if self._given_up or getattr(error, "retriable", False):
                 raise TenureLost(f"{type(error).__name__}: {error}") from error
             raise
-        finally:
-            # Whether a transaction that was interrupted took effect, the changelog alone can tell.
-            self._lost = not whole
+        self._lost = False
         return ends
 
     async def close(self) -> None:
-        """Give up the partition. The broker ends a transaction that is open when the next owner begins."""
+        """Give up the partition, in the middle of a checkpoint too. The broker ends a transaction that is open when the
+        next owner begins.
+        """
+        self._given_up = True
+        if self._transaction is not None:
+            self._transaction.cancel()
         await self._producer.stop(abandon=self._lost)
 
 

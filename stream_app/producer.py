@@ -140,9 +140,10 @@ class BatchProducer:
         """
         if not records:
             return {}
-        await self._producer.begin_transaction()
+        producer = self._producer
+        await producer.begin_transaction()
         ends = await self.send(records)
-        await self._producer.commit_transaction()
+        await producer.commit_transaction()
         return ends
 
 

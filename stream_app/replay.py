@@ -124,24 +124,24 @@ def replay(settings: Settings, request: Request, progress: Progress | None = Non
 def inputs(
     reader: ExtentReader, settings: Settings, request: Request, scope: Scope
 ) -> tuple[dict[tuple[str, int], Extent], list[str]]:
-    """What is to be read, by base topic and partition, links first; and a sentence for each partition that no longer
-    holds all of it. Ends are those of now.
+    """What is to be read, by base topic and partition, facts before rows and those of accounts first; and a sentence
+    for each partition that no longer holds all of it. Ends are those of now.
 
-    Links are standing facts, so all up to the end are read. A row arrives at most the tolerance before its period.
+    Facts stand, so all up to the end are read. A row arrives at most the tolerance before its period.
     """
     begin = request.from_ms
     if begin is not None and scope.whole:
         begin -= scope.reach_ms + settings.future_tolerance.ms
     extents: dict[tuple[str, int], Extent] = {}
     lost: list[str] = []
-    for base in (names.CAMPAIGN_LINKS, *names.METRICS_TOPICS.values()):
+    for base in (names.ACCOUNTS, names.RATES, names.CAMPAIGN_LINKS, *names.METRICS_TOPICS.values()):
         for held in reader.whole(name(settings, base)):
             start, end = held.start, held.end
-            if begin is not None and base != names.CAMPAIGN_LINKS:
+            if begin is not None and base not in names.FACT_TOPICS:
                 start = reader.offset_at(held, begin)
             if request.to_ms is not None and not scope.whole:
                 end = reader.offset_at(held, request.to_ms)
-            if base != names.CAMPAIGN_LINKS and held.start and start == held.start:
+            if base not in names.FACT_TOPICS and held.start and start == held.start:
                 lost.append(_lost(reader, held))
             extents[base, held.partition] = msgspec.structs.replace(held, start=start, end=end)
     return extents, lost
@@ -278,14 +278,14 @@ def promote(settings: Settings, request: Request, outcome: Outcome) -> Promotion
     Raises ``ServerAbsent``; the same replay may then be promoted again.
     """
     scope = scope_of(settings, request)
-    profile = insight_config(settings).profile
+    config = insight_config(settings)
     with ExtentReader(settings) as reader:
         topic = name(settings, names.INSIGHTS_LATEST)
         ends = {extent.partition: extent.end for extent in reader.whole(topic)}
         since = [Extent(topic, each.partition, each.end, ends[each.partition]) for each in outcome.read_to]
         moved = {record.key for extent in since for batch in reader.read(extent) for record in batch}
     findings = [finding for finding in outcome.findings if finding.id.encode() not in moved]
-    mended = [(finding, promoted(finding, scope.windows, profile)) for finding in findings]
+    mended = [(finding, promoted(finding, scope.windows, config)) for finding in findings]
     published = [insight for finding, insight in mended if "topic" in finding.wrong]
     _publish(settings, published)
     entries = [

@@ -37,8 +37,8 @@ from pydantic_settings import (
 )
 
 from schemas.calendar import Account, Accounts, zone
+from schemas.currency import CODES
 from schemas.platform import Platform
-from stream_app.currency import CODES
 from stream_app.duration import MILLISECONDS, Duration
 from stream_app.errors import SetupError
 
@@ -85,6 +85,13 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
+def iso_currency(value: str) -> str:
+    """The code itself, or nothing. Raises ``ValueError`` for what is no ISO 4217 code."""
+    if value and value not in CODES:
+        raise ValueError(f"{value!r} is no ISO 4217 code")
+    return value
+
+
 class AccountFacts(BaseModel):
     """What is known of an ad account beside its rows: IANA zone and ISO 4217 currency, empty where unknown."""
 
@@ -102,9 +109,7 @@ class AccountFacts(BaseModel):
     @field_validator("currency")
     @classmethod
     def _known_currency(cls, value: str) -> str:
-        if value and value not in CODES:
-            raise ValueError(f"{value!r} is no ISO 4217 code")
-        return value
+        return iso_currency(value)
 
 
 class Settings(BaseSettings):
@@ -145,6 +150,8 @@ class Settings(BaseSettings):
     final_after: dict[Platform, Duration] = {}
     accounts: dict[str, AccountFacts] = {}
     profile_file: Path | None = None
+    reporting_currency: str = ""
+    rates_file: Path | None = None
 
     checkpoint_interval: Duration = Duration(250)
     emit_interval: Duration = Duration(1_000)
@@ -217,11 +224,18 @@ class Settings(BaseSettings):
                 raise ValueError(f"{key!r} is not platform:account with a platform of meta, tiktok or google_ads")
         return value
 
+    @field_validator("reporting_currency")
+    @classmethod
+    def _known_currency(cls, value: str) -> str:
+        return iso_currency(value)
+
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         longest = max(_sliding_days(window) for window in self.windows) * DAY_MS
         if longest > self.horizon.ms:
             raise ValueError(f"horizon {self.horizon} is shorter than the longest window: set PARALLAX_HORIZON")
+        if self.rates_file is not None and not self.reporting_currency:
+            raise ValueError("rates_file needs a currency to convert into: set PARALLAX_REPORTING_CURRENCY")
         if self.delta_lateness > self.horizon:
             raise ValueError("delta_lateness is longer than horizon: set PARALLAX_DELTA_LATENESS")
         if self.security_protocol.startswith("SASL") and not (

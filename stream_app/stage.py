@@ -4,7 +4,7 @@ import asyncio
 import logging
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from faust.types import TP
@@ -85,6 +85,11 @@ class PartitionedStage(ABC, Generic[State]):
         return self._states
 
     @property
+    def held(self) -> set[int]:
+        """The partitions that are open, or being opened."""
+        return {*self._states, *self._writers}
+
+    @property
     def recovered(self) -> Recovered:
         """The last recovery of partitions."""
         return self._table.recovered
@@ -126,53 +131,70 @@ class PartitionedStage(ABC, Generic[State]):
     async def close(self, partitions: set[int]) -> None:
         """Give up partitions."""
         writers = [self._writers.pop(partition) for partition in partitions if partition in self._writers]
-        for partition in partitions:
-            self._states.pop(partition, None)
+        self._drop(partitions)
         await asyncio.gather(*(writer.close() for writer in writers))
 
-    def keep(self, partitions: set[int]) -> None:
+    def _drop(self, partitions: set[int]) -> None:
+        """Forget states, and the batches that are in them alone: no later checkpoint may finish those."""
+        for partition in partitions:
+            self._states.pop(partition, None)
+        self.checkpoints.forget(partitions)
+
+    async def keep(self, partitions: set[int], cancelled: threading.Event) -> None:
         """Forget what is held of all other partitions."""
-        self._table.keep(partitions)
+        await asyncio.to_thread(self._table.keep, partitions, cancelled)
 
     async def _write(self) -> set[int]:
+        begun: set[int] = set()
+        tenures = dict(self._writers)
         taken: list[tuple[int, Work]] = []
-        for partition, state in list(self._states.items()):
-            work = self._take(partition, state)
-            if work is not None:
-                taken.append((partition, work))
-                await asyncio.sleep(0)
-        outcomes = await asyncio.gather(*(self._put(*each) for each in taken), return_exceptions=True)
-        lost = await self._give_up(
-            (partition, outcome) for (partition, _), outcome in zip(taken, outcomes, strict=True)
-        )
+        try:
+            for partition, state in list(self._states.items()):
+                begun.add(partition)
+                work = self._take(partition, state)
+                if work is not None:
+                    taken.append((partition, work))
+                    await asyncio.sleep(0)
+            puts = (self._put(partition, work, tenures.get(partition)) for partition, work in taken)
+            outcomes = await asyncio.gather(*puts, return_exceptions=True)
+            lost = await self._give_up(
+                tenures, ((partition, outcome) for (partition, _), outcome in zip(taken, outcomes, strict=True))
+            )
+        except BaseException:
+            # A state holds what was taken of it no more: a later checkpoint would leave it out and say that it is in.
+            self._drop(begun)
+            raise
         for partition, work in taken:
             if partition not in lost:
                 work.then()
         await self._finish()
         return lost
 
-    async def _put(self, partition: int, work: Work) -> None:
-        writer = self._writers.get(partition)
-        if writer is None:
+    async def _put(self, partition: int, work: Work, writer: PartitionWriter | None) -> None:
+        if writer is None or self._writers.get(partition) is not writer:
             raise TenureLost("the partition was given up")
         ends = await writer.write(self._table.outgoing(partition, work.writes), work.outputs)
         if self._writers.get(partition) is not writer:
             raise TenureLost("the partition was given up while its checkpoint was written")
         self._table.written(partition, work.writes, ends)
 
-    async def _give_up(self, outcomes: Iterable[tuple[int, BaseException | None]]) -> set[int]:
+    async def _give_up(
+        self, tenures: Mapping[int, PartitionWriter], outcomes: Iterable[tuple[int, BaseException | None]]
+    ) -> set[int]:
         lost: dict[int, TenureLost] = {}
         for partition, outcome in outcomes:
             if isinstance(outcome, TenureLost):
                 lost[partition] = outcome
             elif outcome is not None:
                 raise outcome
-        if lost:
-            for partition, reason in lost.items():
-                log.warning(
-                    "%s/%s has another owner; joining the group again: %s", self._table.topic, partition, reason
-                )
-            self.fenced += len(lost)
-            await self.close(set(lost))
+        # What a rebalance has taken already is not to be taken from its next tenure, which may be here.
+        ours = {partition for partition in lost if self._writers.get(partition, ...) is tenures.get(partition)}
+        for partition in ours:
+            log.warning(
+                "%s/%s has another owner; joining the group again: %s", self._table.topic, partition, lost[partition]
+            )
+        self.fenced += len(ours)
+        if ours:
+            await self.close(ours)
             self._consumer().rejoin()
         return set(lost)

@@ -20,6 +20,7 @@ from stream_app.store import Contents, Store
 
 CHUNK: Final = 10_000
 POLL_S: Final = 0.2
+ASK_S: Final = 5.0
 ANSWER_S: Final = 30.0
 
 
@@ -38,6 +39,7 @@ class ChangelogTable:
         self._settings = settings
         self._open_store = open_store
         self._stores: dict[int, Store] = {}
+        self._reading = threading.Lock()
         self.recovered = Recovered(0, 0.0)
 
     def contents(self, partition: int) -> Contents:
@@ -50,10 +52,12 @@ class ChangelogTable:
             store = self._stores[partition] = self._open_store(partition)
         return store
 
-    def keep(self, partitions: set[int]) -> None:
-        """Let go of all other partitions."""
-        for partition in [partition for partition in self._stores if partition not in partitions]:
-            self._stores.pop(partition).close()
+    def keep(self, partitions: set[int], cancelled: threading.Event) -> None:
+        """Let go of all other partitions. Blocks while a recovery that was cancelled has not noticed yet."""
+        with self._reading:
+            if not cancelled.is_set():
+                for partition in [partition for partition in self._stores if partition not in partitions]:
+                    self._stores.pop(partition).close()
 
     def outgoing(self, partition: int, writes: Iterable[TableWrite]) -> list[Outgoing]:
         """The changelog records of some writes, in their order."""
@@ -64,10 +68,16 @@ class ChangelogTable:
         self._store(partition).put(writes, ends.get((self.topic, partition), -1))
 
     def recover(self, partitions: Iterable[int], cancelled: threading.Event) -> None:
-        """Read what the changelog holds beyond what is known. Blocks: it is made for a thread of its own.
+        """Read what the changelog holds beyond what is known. Blocks: it is made for a thread of its own, and waits for
+        one that was cancelled and has not noticed yet, which would write old values over new ones.
 
         Raises ``ServerAbsent`` when the broker does not answer, aiokafka's and confluent's own errors never.
         """
+        with self._reading:
+            if not cancelled.is_set():
+                self._recover(set(partitions), cancelled)
+
+    def _recover(self, partitions: set[int], cancelled: threading.Event) -> None:
         began = time.monotonic()
         consumer = Consumer(
             self._settings.confluent_config()
@@ -84,7 +94,7 @@ class ChangelogTable:
             }
         )
         try:
-            read = self._read(consumer, set(partitions), cancelled)
+            read = self._read(consumer, partitions, cancelled)
         except KafkaException as error:
             raise ServerAbsent(
                 f"{self.topic} cannot be read from {self._settings.kafka_bootstrap}: {error.args[0]}"
@@ -94,7 +104,8 @@ class ChangelogTable:
         self.recovered = Recovered(read, time.monotonic() - began)
 
     def _read(self, consumer: Consumer, waiting: set[int], cancelled: threading.Event) -> int:
-        consumer.assign([TopicPartition(self.topic, p, self._start(consumer, p)) for p in sorted(waiting)])
+        starts = {partition: self._start(consumer, partition, cancelled) for partition in sorted(waiting)}
+        consumer.assign([TopicPartition(self.topic, partition, start) for partition, start in starts.items()])
         read = 0
         while waiting and not cancelled.is_set():
             fetched: dict[int, list[TableWrite]] = {}
@@ -112,6 +123,8 @@ class ChangelogTable:
                     ends[partition] = max(ends.get(partition, 0), message.offset())
                 elif not error.retriable():
                     raise KafkaException(error)
+            if cancelled.is_set():
+                break
             for partition, end in ends.items():
                 writes = fetched.get(partition, [])
                 self._store(partition).put(writes, end)
@@ -119,21 +132,23 @@ class ChangelogTable:
             waiting -= done
         return read
 
-    def _start(self, consumer: Consumer, partition: int) -> int:
+    def _start(self, consumer: Consumer, partition: int, cancelled: threading.Event) -> int:
         """Where to read on; from the beginning, with an empty store, when the changelog is not the one it copies."""
+        if cancelled.is_set():
+            return 0
         store = self._store(partition)
-        low, high = self._bounds(consumer, partition)
+        low, high = self._bounds(consumer, partition, cancelled)
         if store.position > high or 0 <= store.position < low:
             store.clear()
         return int(max(low, store.position))
 
-    def _bounds(self, consumer: Consumer, partition: int) -> tuple[int, int]:
+    def _bounds(self, consumer: Consumer, partition: int, cancelled: threading.Event) -> tuple[int, int]:
         until = time.monotonic() + ANSWER_S
         while True:
             try:
-                return consumer.get_watermark_offsets(TopicPartition(self.topic, partition), timeout=ANSWER_S)
+                return consumer.get_watermark_offsets(TopicPartition(self.topic, partition), timeout=ASK_S)
             except KafkaException:
                 # A partition whose leader is being elected has none for a moment.
-                if time.monotonic() > until:
+                if cancelled.is_set() or time.monotonic() > until:
                     raise
                 time.sleep(POLL_S)

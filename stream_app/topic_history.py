@@ -7,8 +7,10 @@ from collections.abc import Callable
 
 import msgspec
 
+from core.accounts import AccountHistory
 from core.aggregate import Aggregate
 from schemas.event import DAY_MS
+from schemas.topics import ACCOUNTS
 from stream_app import replay
 from stream_app.domain import ingest_config
 from stream_app.extent import ExtentReader
@@ -34,14 +36,17 @@ def read(
     """
     request = replay.Request(from_ms=None if first is None else (first - EPOCH) * DAY_MS)
     ingest = msgspec.structs.replace(ingest_config(settings), partitions=1)
-    aggregate, watermarks = Aggregate(), dict[tuple[str, int], int]()
+    accounts, aggregate = AccountHistory(ingest.accounts), Aggregate()
+    watermarks: dict[tuple[str, int], int] = {}
     offset = done = 0
     with ExtentReader(settings) as reader:
         extents, lost = replay.inputs(reader, settings, request, replay.scope_of(settings, request))
         total = sum(map(len, extents.values()))
         for source, extent in extents.items():
             for batch in reader.read(extent):
-                ingested = ingest.batch(*source, batch, watermarks.get(source, -1))
+                if source[0] == ACCOUNTS:
+                    accounts.take(batch, ingest.lateness, ingest.max_payload_bytes)
+                ingested = ingest.batch(*source, batch, watermarks.get(source, -1), history=accounts)
                 watermarks[source] = ingested.watermark_ms
                 for _, payload in ingested.envelopes:
                     aggregate.apply(offset, payload)

@@ -44,6 +44,7 @@ class Topic(msgspec.Struct, frozen=True, kw_only=True):
     partitions: int
     compacted: bool = False
     retention_ms: int = -1
+    compaction_lag_ms: int = COMPACTION_LAG_MS
     stamped_on_arrival: bool = False
     routed: bool = False
     max_message_bytes: int = DERIVED_MAX_BYTES
@@ -58,7 +59,7 @@ class Topic(msgspec.Struct, frozen=True, kw_only=True):
             "min.insync.replicas": str(max(1, replication_factor - 1)),
         }
         if self.compacted:
-            config["min.compaction.lag.ms"] = str(COMPACTION_LAG_MS)
+            config["min.compaction.lag.ms"] = str(self.compaction_lag_ms)
         return config
 
 
@@ -130,12 +131,17 @@ def plan(settings: Settings) -> tuple[Topic, ...]:
             )
             for base in names.METRICS_TOPICS.values()
         ),
-        Topic(
-            name=name(settings, names.CAMPAIGN_LINKS),
-            partitions=count,
-            compacted=True,
-            stamped_on_arrival=True,
-            max_message_bytes=input_bytes,
+        *(
+            Topic(
+                name=name(settings, base),
+                partitions=count,
+                compacted=True,
+                # A row is read by the facts of its arrival, so those must be there for as long as it is.
+                compaction_lag_ms=settings.horizon.ms if base == names.ACCOUNTS else COMPACTION_LAG_MS,
+                stamped_on_arrival=True,
+                max_message_bytes=input_bytes,
+            )
+            for base in names.FACT_TOPICS
         ),
         routed(name(settings, names.ROUTED), keep_days=7),
         routed(name(settings, names.ROLLUPS), past_horizon=True),

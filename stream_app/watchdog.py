@@ -9,7 +9,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
 log = logging.getLogger(__name__)
@@ -61,12 +61,19 @@ class StallRule:
 
 
 class Watchdog:
-    """Looks at a worker twice a second. ``on_stall`` is to end it; else, after ``MERCY_S``, the process ends."""
+    """Looks at a worker twice a second, hop by hop: one that stands still is not excused by another that does not.
+
+    ``on_stall`` is to end the worker; if it has not after ``MERCY_S``, the process ends.
+    """
 
     def __init__(
-        self, limit_seconds: float, progress: Callable[[], Progress | None], on_stall: Callable[[str], None]
+        self,
+        limit_seconds: float,
+        progress: Callable[[], Mapping[str, Progress] | None],
+        on_stall: Callable[[str], None],
     ) -> None:
-        self._rule = StallRule(limit_seconds)
+        self._limit = limit_seconds
+        self._rules: dict[str, StallRule] = {}
         self._progress = progress
         self._on_stall = on_stall
         self._stopped = threading.Event()
@@ -80,9 +87,22 @@ class Watchdog:
         """Look no more."""
         self._stopped.set()
 
+    def look(self, now: float, progress: Mapping[str, Progress] | None) -> str:
+        """Why the worker counts as stalled, empty while it does not."""
+        for hop in progress or ():
+            self._rules.setdefault(hop, StallRule(self._limit))
+        looks = {
+            hop: rule.look(now, None if progress is None else progress.get(hop)) for hop, rule in self._rules.items()
+        }
+        return next((f"{hop}: {reason}" for hop, reason in looks.items() if reason), "")
+
     def _run(self) -> None:
         while not self._stopped.wait(POLL_S):
-            self.reason = self._rule.look(time.monotonic(), self._progress())
+            try:
+                progress = self._progress()
+            except Exception:  # noqa: BLE001 - partitions move, in another thread, while they are looked at
+                progress = None
+            self.reason = self.look(time.monotonic(), progress)
             if self.reason:
                 log.error("the worker is stalled: %s", self.reason)
                 self._on_stall(self.reason)

@@ -10,7 +10,7 @@ from core.campaigns import Campaigns, Checkpoint, Emission
 from core.window import parse_window
 from schemas.metrics import CLICKS, IMPRESSIONS, WIDTH
 from schemas.platform import Platform
-from schemas.rollup import Rollup, Totals, Watermark
+from schemas.rollup import Message, Rollup, Totals, Watermark
 from tests.histories import DAY, T0
 from tests.pipeline import CONFIG, Reader, put
 
@@ -60,7 +60,7 @@ class Driven:
         self.reader = Reader()
         self.now = 0
 
-    def tell(self, *messages: Rollup | Watermark) -> None:
+    def tell(self, *messages: Message) -> None:
         for message in messages:
             self.log.append(rollup_record(message)[1])
             self.state.apply(len(self.log) - 1, self.log[-1])

@@ -67,6 +67,10 @@ class MemoryKafka:
         """What stands in for ``aiokafka.AIOKafkaProducer``."""
         return MemoryProducer(self)
 
+    def reader(self, **_settings: Any) -> "MemoryReader":
+        """What stands in for an ``aiokafka.AIOKafkaConsumer`` without a group."""
+        return MemoryReader(self)
+
     async def take(self, tp: TopicPartition, records: Sequence[tuple[bytes | None, bytes | None]]) -> Any:
         """Take over records of a producer; a future for their acknowledgement."""
         await self.accepting.wait()
@@ -208,3 +212,21 @@ class MemoryConsumer:
 
     async def beginning_offsets(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
         return dict.fromkeys(partitions, 0)
+
+
+class MemoryReader(MemoryConsumer):
+    """What more is called of a consumer without a group."""
+
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None: ...
+
+    async def seek_to_beginning(self, *partitions: TopicPartition) -> None:
+        self.positions |= dict.fromkeys(partitions, 0)
+
+    def pause(self, *partitions: TopicPartition) -> None: ...
+
+    def resume(self, *partitions: TopicPartition) -> None: ...
+
+    async def getmany(self, *, timeout_ms: int) -> dict[TopicPartition, list[Any]]:
+        return await self.fetched_records(self.assignment(), timeout_ms / 1_000)

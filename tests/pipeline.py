@@ -18,11 +18,11 @@ from core.ingest import Ingest
 from schemas import insight as insight_codec
 from schemas.envelope import target_partition
 from schemas.insight import CrossPlatformInsight
-from schemas.rollup import Rollup, Watermark
+from schemas.rollup import Message, Rollup
 from tests.histories import HOUR, SOURCES, Flat, Source, Sources
 
 CONFIG = InsightConfig(
-    final_after_ms=dict.fromkeys(("meta", "tiktok", "google_ads"), HOUR), emit_interval_ms=2, decoded=1
+    final_after_ms=dict.fromkeys(("meta", "tiktok", "google_ads"), HOUR), emit_interval_ms=2, decoded=1, repriced=1
 )
 
 Step = tuple[str, int, int]
@@ -105,6 +105,8 @@ class Pipeline:
         ingested = self.ingest.batch(*source, records, self.observed.get(source, -1))
         for target, payload in ingested.envelopes[:torn]:
             self.routed[target].append(payload)
+        for fact in ingested.rates[:torn]:
+            self._send(fact)
         if torn is None:
             self.read_to[source] += len(records)
             self.observed[source] = ingested.watermark_ms
@@ -152,9 +154,9 @@ class Pipeline:
         # So few stay in memory that most blocks come from the table whenever they are worked on.
         return Aggregate.restore(self.tables[partition], partition, SOURCES, in_memory=1)
 
-    def _send(self, message: Rollup | Watermark) -> None:
+    def _send(self, message: Message) -> None:
         key, payload = rollup_record(message)
-        if isinstance(message, Watermark):
+        if not isinstance(message, Rollup):
             for log in self.rollups:
                 log.append(payload)
             return
@@ -287,13 +289,18 @@ class Reader:
 
 
 def flat(insight: CrossPlatformInsight) -> Flat:
-    """An insight's totals by metric, and money by currency."""
+    """An insight's totals by metric, money by currency, and by the reporting currency where there is one."""
     counts = ("impressions", "clicks", "link_clicks", "conversions_micros", "engagements", "video_views")
     totals = {name: value for name in counts if (value := getattr(insight.totals, name)) is not None}
     for money in insight.totals.money:
         for name in ("spend_micros", "revenue_micros"):
             if (value := getattr(money, name)) is not None:
                 totals[f"{name}:{money.currency}" if money.currency else name] = value
+    reporting = insight.totals.reporting
+    if reporting is not None:
+        for name in ("spend_micros", "revenue_micros"):
+            if (value := getattr(reporting, name)) is not None:
+                totals[f"reporting_{name}:{reporting.currency}"] = value
     return totals
 
 

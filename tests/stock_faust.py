@@ -134,6 +134,7 @@ async def running(worker: Worker) -> AsyncIterator[Worker]:
     thread._consumer = worker.kafka.consumer
     if isinstance(app, ParallaxApp):
         await app.batches.start()
+        await app.accounts.start()
     services = [app.producer, consumer._method_queue, thread.method_queue, *app.agents.values()]
     for service in services:
         await service.start()
@@ -152,6 +153,7 @@ async def running(worker: Worker) -> AsyncIterator[Worker]:
             await service.stop()
         if isinstance(app, ParallaxApp):
             await app.batches.stop()
+            await app.accounts.stop()
 
 
 def stock_worker(kafka: MemoryKafka, agent: Callable[[Any, Any], Any] | None = None, *, concurrency: int = 1) -> Worker:
@@ -193,8 +195,9 @@ def parallax_worker(kafka: MemoryKafka) -> Worker:
 
 @pytest.fixture
 def no_kafka(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Producers are those of the worker that is played, and nobody connects."""
+    """Producers and readers are those of the worker that is played, and nobody connects."""
     monkeypatch.setattr(aiokafka, "AIOKafkaProducer", lambda **_: _PLAYED.get().producer())
+    monkeypatch.setattr(aiokafka, "AIOKafkaConsumer", lambda **_: _PLAYED.get().reader())
 
 
 _PLAYED: ContextVar[MemoryKafka] = ContextVar("played")

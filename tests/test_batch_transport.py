@@ -1,6 +1,8 @@
 """What may be committed of a partition: whatever is delivered, finished and delivered again, never past open work."""
 
+import asyncio
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from hypothesis import example, given
@@ -130,3 +132,65 @@ def test_a_worker_outlives_a_rebalance_that_could_not_wait_for_its_batches(monke
         assert (worker.committed, worker.lost) == (2, [])
 
     play(parallax_worker, script)
+
+
+@pytest.mark.usefixtures("no_kafka")
+def test_a_rebalance_that_begins_while_streams_resume_is_not_over_with_them() -> None:
+    """``Recovery._resume_streams`` (tables/recovery.py:629) looks at the generation, awaits a seek, and then calls the
+    rebalance over, though the next one may have begun during the seek.
+    """
+
+    async def script(worker: Worker) -> None:
+        application = worker.app
+        revoked: list[Any] = []
+
+        async def next_rebalance() -> None:
+            worker.kafka.while_seeking = None
+            revoked.append(worker._listener.on_partitions_revoked(worker.kafka.consumer.assignment()))
+
+        worker.kafka.while_seeking = next_rebalance
+        first = asyncio.create_task(worker.assign())
+        await until(lambda: application.tables.recovery.completed.is_set(), "the streams were resumed")
+        await until(lambda: application.tables.actives_ready, "all is told that they were")
+        await asyncio.sleep(0)
+        assert application.rebalancing
+        assert not application.settled
+        await revoked[0]
+        await worker.assign()
+        await first
+        worker.feed(b"0", b"1")
+        await until(lambda: worker.sent == [b"0", b"1"], "the stream goes on")
+
+    play(parallax_worker, script)
+
+
+@pytest.mark.usefixtures("no_kafka")
+def test_a_source_of_which_nothing_was_fetched_is_not_at_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scenario: a worker comes back to a backlog; the sources' heartbeat is due before the first answer to a fetch.
+
+    Expectation: the source is not called idle, which would let the watermark pass what waits to be read.
+    """
+
+    async def script(worker: Worker) -> None:
+        told: list[bool] = []
+        monkeypatch.setattr(worker.app.ingest, "_ingest", Told(told))
+        with monkeypatch.context() as unfetched:
+            unfetched.setattr(worker.kafka.consumer, "highwater", lambda _tp: None)
+            await worker.assign()
+            await worker.app.beat()
+            assert told == [False]
+        await worker.app.beat()
+        assert told == [False, True]
+
+    play(parallax_worker, script)
+
+
+class Told:
+    """Stands in for ``Ingest``: what is told of idleness."""
+
+    def __init__(self, told: list[bool]) -> None:
+        self._told = told
+
+    def heartbeat(self, _topic: str, _partition: int, _watermark: int, *, idle: bool) -> list[tuple[int, bytes]]:
+        self._told.append(idle)
+        return []

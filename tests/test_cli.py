@@ -209,6 +209,7 @@ def test_a_window_that_cannot_be_is_one_line(monkeypatch: pytest.MonkeyPatch) ->
 def test_an_absent_server_is_one_line(monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], told: str) -> None:
     for name, value in SECRETS.items():
         monkeypatch.setenv(name, value)
+    monkeypatch.setenv("PARALLAX_START_PATIENCE", "1ms")
     ended = process(*arguments, stdin=subprocess.DEVNULL)
     assert ended.returncode == 3
     assert told in the_line(ended)
@@ -232,7 +233,7 @@ def test_produce_wants_to_know_the_topic() -> None:
     for choice in ((), ("--links", "--platform", "meta")):
         result = run("produce", FILES[0], *choice)
         assert result.exit_code == 2
-        assert "either --platform or --links" in result.stderr
+        assert "one of --platform, --links, --rates and --accounts" in result.stderr
 
 
 def test_the_plan_is_shown_without_a_server(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -247,7 +248,10 @@ def test_the_plan_is_shown_without_a_server(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_schema_prints_one_or_all() -> None:
     every = json.loads(run("schema").stdout)
-    assert list(every) == ["metric-event", "campaign-link", "insight", "prediction", "dead-letter"]
+    assert list(every) == [
+        *("metric-event", "campaign-link", "exchange-rate", "account"),
+        *("insight", "prediction", "dead-letter"),
+    ]
     assert json.loads(run("schema", "insight").stdout) == every["insight"]
     result = run("schema", "nothing")
     assert result.exit_code == 2
@@ -281,6 +285,38 @@ def directly(links: Path, windows: tuple[str, ...]) -> tuple[list[bytes], list[b
         InsightConfig(windows=tuple(map(parse_window, windows))),
     )
     return list(map(insight.encode, computed.insights)), list(map(prediction.encode, computed.predictions))
+
+
+def test_facts_of_accounts_and_rates_are_files_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, rates, accounts = tmp_path / "meta.jsonl", tmp_path / "rates.jsonl", tmp_path / "accounts.jsonl"
+    row = {
+        "account_id": "7",
+        "campaign_id": "1",
+        "date_start": "2026-01-03",
+        "date_stop": "2026-01-03",
+        "spend": "2.00",
+    }
+    rows.write_text(json.dumps(row) + "\n")
+    rate = {"version": 1, "date": "2026-01-02", "currency": "EUR", "per": "USD", "rate": "1.5"}
+    rates.write_text(json.dumps(rate) + "\n")
+    account = {"version": 1, "platform": "meta", "account_id": "7", "time_zone": "Asia/Kolkata", "currency": "EUR"}
+    accounts.write_text(json.dumps(account) + "\n")
+    command: Arguments = ("insights", rows, "--rates", rates, "--accounts", accounts, "--window", "24h")
+    assert "PARALLAX_REPORTING_CURRENCY" in the_line(run(*command))
+    monkeypatch.setenv("PARALLAX_REPORTING_CURRENCY", "USD")
+    result = run(*command, "--format", "json")
+    found = json.loads(result.stdout)
+    assert found["totals"]["currency"] == "EUR"
+    assert found["totals"]["reporting"] == {
+        "currency": "USD",
+        "spend_micros": 3_000_000,
+        "revenue_micros": None,
+        "roas": None,
+        "rates": [{"currency": "EUR", "date": "2026-01-02", "rate": "1.5"}],
+        "missing": [],
+    }
+    assert found["platform_breakdown"]["meta"]["zones"] == ["Asia/Kolkata"]
+    assert result.stderr.startswith("3 records = 3 rows: 3 applied")
 
 
 @pytest.mark.parametrize("windows", [("24h",), ("7d", "1h")])

@@ -114,6 +114,8 @@ DELTA = {
     "period_start": "2026-01-31T10:00:00Z",
     "clicks": 1,
 }
+ACCOUNT = {"version": 1, "platform": "meta", "account_id": "77", "time_zone": "Asia/Kolkata", "currency": "INR"}
+RATE = {"version": 1, "date": "2026-01-03", "currency": "EUR", "per": "USD", "rate": "1.0831"}
 SNAPSHOT = {**DELTA, "kind": "snapshot", "event_id": "", "period_end": 1_769_904_000_000, "quality": 7.5}
 
 
@@ -146,6 +148,11 @@ def test_output_with_a_field_less_or_of_another_type_does_not(computed: Computed
         ("metric-event", DELTA | {"segments": {"device": "phone"}, "unknown": 1}),
         ("campaign-link", LINK),
         ("campaign-link", LINK | {"campaign_id": None}),
+        ("account", ACCOUNT),
+        ("account", ACCOUNT | {"time_zone": None, "currency": None}),
+        ("exchange-rate", RATE),
+        ("exchange-rate", RATE | {"rate": 1.0831, "updated_at": 1_767_225_600_000}),
+        ("exchange-rate", RATE | {"rate": None}),
     ],
 )
 def test_sound_input_satisfies_its_schema(name: str, value: Any) -> None:
@@ -167,6 +174,11 @@ def test_sound_input_satisfies_its_schema(name: str, value: Any) -> None:
         ("metric-event", []),
         ("campaign-link", {**LINK, "platform_campaign_id": ""}),
         ("campaign-link", {name: value for name, value in LINK.items() if name != "campaign_id"}),
+        ("account", ACCOUNT | {"platform": "unknown"}),
+        ("account", {name: value for name, value in ACCOUNT.items() if name != "account_id"}),
+        ("exchange-rate", RATE | {"currency": "euro"}),
+        ("exchange-rate", RATE | {"rate": {}}),
+        ("exchange-rate", {name: value for name, value in RATE.items() if name != "rate"}),
     ],
 )
 def test_unsound_input_does_not(name: str, value: Any) -> None:
@@ -183,7 +195,7 @@ def test_every_type_is_titled_and_described() -> None:
 
 
 def test_an_unknown_name_is_one_line_with_the_known_ones() -> None:
-    with pytest.raises(SetupError, match="metric-event, campaign-link, insight, prediction, dead-letter"):
+    with pytest.raises(SetupError, match=", ".join(contracts.CONTRACTS)):
         contracts.schema("nothing")
 
 

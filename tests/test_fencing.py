@@ -148,13 +148,13 @@ def test_recovery_reads_what_was_committed_and_only_what_is_not_held(
     table.recover({0}, threading.Event())
     assert table.contents(0)[b"c"] == b"3"
     assert table.recovered.records == 1
-    table.keep(set())
+    table.keep(set(), threading.Event())
     if kind == "rocksdb":
         again = table_of(settings, open_store)
         again.recover({0}, threading.Event())
         assert again.recovered.records == 0
         assert dict(again.contents(0).items()) == {b"a": b"2", b"c": b"3", **dict(many)}
-        again.keep(set())
+        again.keep(set(), threading.Event())
 
 
 def test_a_store_of_another_changelog_is_not_believed(settings: Settings) -> None:

@@ -26,7 +26,7 @@ def sent(key: bytes | None, value: bytes | None, headers: list[tuple[str, bytes]
     unused: Any = None
     letter = dead_letter.describe(SourcePosition(META, 0, 7, 0, 1), "oversize", "too much")
     record = Record(META, 0, 7, 1, 1, key, value, headers)
-    return IngestStage(SETTINGS, ingest_config(SETTINGS), unused)._letter(RejectedRow(letter, record))
+    return IngestStage(SETTINGS, ingest_config(SETTINGS), unused, unused)._letter(RejectedRow(letter, record))
 
 
 @given(SIZES, SIZES, SIZES)

@@ -4,6 +4,7 @@ import math
 from statistics import pvariance
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,6 +20,8 @@ from schemas.insight import (
     InsightTotals,
     MoneyTotals,
     PlatformBreakdown,
+    RateUsed,
+    ReportingTotals,
     Version,
 )
 from schemas.metrics import METRICS, REVENUE, SPEND, WIDTH
@@ -226,6 +229,53 @@ def test_a_days_last_hour_completes_it_however_long_it_is(zone: str, day: int, l
     assert midnight(day + 1, zone) - midnight(day, zone) == length * HOUR
 
 
+@pytest.mark.parametrize(
+    ("zone", "day", "length"),
+    [("Australia/Lord_Howe", 29, 24.5), ("America/New_York", 239, 25), ("Asia/Kathmandu", 0, 24)],
+)
+def test_a_day_is_as_covered_as_it_is_long(zone: str, day: int, length: float) -> None:
+    """Clocks go back by half an hour on Lord Howe on 2026-04-05, and by one in New York on 2026-11-01."""
+    assert midnight(day + 1, zone) - midnight(day, zone) == length * HOUR
+    for hours in (0, 7, 23.5, 24):
+        (found,) = windows_of(snapshot(day=day, zone=zone, pulled=int(hours * HOUR), clicks=1))
+        assert found.coverage == {"meta": pytest.approx(min(1.0, hours / length))}
+    week = windows_of(
+        snapshot(day=day, zone=zone, pulled=7 * HOUR, clicks=1),
+        snapshot(day=day - 1, zone=zone, pulled=2 * DAY, clicks=1),
+        kind="7d",
+    )
+    assert week[-1].coverage == {"meta": pytest.approx((1 + 7 / length) / 7)}
+
+
+def test_an_hour_is_covered_up_to_its_pull_and_by_a_delta_whole() -> None:
+    def covered(*facts: Fact) -> list[float]:
+        return [hour.coverage["meta"] for hour in windows_of(*facts, kind="1h")]
+
+    assert covered(snapshot(hour=3, pulled=HOUR // 4, clicks=1)) == [0.25]
+    assert covered(snapshot(hour=3, pulled=HOUR, clicks=1)) == [1.0]
+    assert covered(snapshot(hour=3, pulled=HOUR, clicks=1), snapshot(hour=4, pulled=HOUR // 2, clicks=1)) == [1.0, 0.5]
+    assert covered(delta("a", 5 * HOUR + 1, clicks=1)) == [1.0]
+    (day,) = windows_of(snapshot(hour=3, pulled=HOUR // 2, clicks=1))
+    assert day.coverage == {"meta": pytest.approx(3.5 / 24)}
+
+
+def test_an_hour_in_which_a_day_ends_is_covered_by_what_lies_in_the_day() -> None:
+    """In Kolkata a date ends at 18:30 UTC: the hour of UTC has half an hour of each of two dates."""
+    zone = "Asia/Kolkata"
+    last = delta("a", 18 * HOUR + 60_000, clicks=1, time_zone=zone)
+    first = delta("b", 18 * HOUR + 40 * 60_000, clicks=1, time_zone=zone)
+    for facts in ((last,), (first,), (last, first)):
+        (hour,) = windows_of(*facts, kind="1h")
+        assert hour.coverage == {"meta": 1.0}
+
+
+def test_rows_of_an_assumed_zone_beside_those_of_the_known_one_are_covered() -> None:
+    """Midnight of UTC is not yet that date in Los Angeles."""
+    rows = (snapshot(hour=0, pulled=HOUR, clicks=1), snapshot(zone="America/Los_Angeles", pulled=HOUR, clicks=1))
+    (hour,) = windows_of(*rows, kind="1h")
+    assert hour.coverage == {"meta": 1.0}
+
+
 def test_an_assumed_zone_is_said() -> None:
     (assumed,) = windows_of(snapshot(clicks=1))
     (known,) = windows_of(snapshot(clicks=1, zone="Asia/Kolkata"))
@@ -341,6 +391,42 @@ def golden() -> CrossPlatformInsight:
     )
 
 
+ADDED_BYTES = (
+    (
+        b'"revenue_micros":null}]}',
+        b'"revenue_micros":null}],"reporting":{"currency":"EUR","spend_micros":11234567,"revenue_micros":null,"roas":nul'
+        b'l,"rates":[{"currency":"USD","date":"2026-03-06","rate":"0.91"}],"missing":[]}}',
+    ),
+    (b'"platform_campaigns":["12021"]}', b'"platform_campaigns":["12021"],"maturity":0.88}'),
+    (b'"benchmarks":"2026-01"}', b'"benchmarks":"2026-01","maturity":{"meta":0.88}}'),
+)
+"""What fields at the end of their objects were added since, each in its place."""
+
+
+def extended() -> CrossPlatformInsight:
+    one = golden()
+    reporting = ReportingTotals(
+        currency="EUR",
+        spend_micros=11_234_567,
+        revenue_micros=None,
+        roas=None,
+        rates=[RateUsed("USD", "2026-03-06", "0.91")],
+        missing=[],
+    )
+    totals = msgspec.structs.replace(one.totals, reporting=reporting)
+    meta = msgspec.structs.replace(one.platform_breakdown["meta"], totals=totals)
+    one = msgspec.structs.replace(one, totals=totals, platform_breakdown={"meta": meta})
+    return insight_codec.matured(one, {"meta": 0.88})
+
+
 def test_version_1_of_an_insight_is_for_ever() -> None:
-    assert insight_codec.encode(golden()) == INSIGHT_BYTES
+    written = INSIGHT_BYTES
+    for place, added in ADDED_BYTES:
+        assert place in written
+        written = written.replace(place, added)
+    assert insight_codec.encode(extended()) == written
+    assert insight_codec.decode(written) == extended()
+
+
+def test_an_insight_of_before_the_added_fields_is_still_read() -> None:
     assert insight_codec.decode(INSIGHT_BYTES) == golden()

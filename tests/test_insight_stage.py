@@ -1,5 +1,7 @@
 """What INSIGHTS sends: an insight that no record holds is said to be one, and its neighbours go out."""
 
+import asyncio
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -39,3 +41,31 @@ def test_an_insight_that_no_record_holds_becomes_a_dead_letter(
     letter = dead_letter.decode(dict(said.headers)[dead_letter.HEADER])
     assert (letter.code, letter.source.topic, letter.source.offset) == ("output_too_large", names.ROLLUPS, 7)
     assert stage.too_large == 1
+
+
+def test_what_is_offered_to_redis_again_ends_with_its_partition(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scenario: Redis is being made whole, a part at a checkpoint, when the partitions go to another worker.
+
+    Expectation: nothing more is read of them: their tables are closed.
+    """
+    monkeypatch.setattr(insight_stage, "REBUILD_CHUNK", 1)
+    settings = Settings(cache_enabled=False)
+    unused: Any = None
+    stage = InsightStage(settings, insight_config(settings), unused, unused, unused, unused)
+    read: list[int] = []
+
+    class Offered:
+        def __init__(self, partition: int) -> None:
+            self._partition = partition
+
+        def hot(self) -> Iterator[tuple[list[Emission], list[Any]]]:
+            for _ in range(3):
+                read.append(self._partition)
+                yield [], []
+
+    monkeypatch.setattr(stage, "_states", {partition: Offered(partition) for partition in (0, 1, 2)})
+    offered = stage._hot_entries()
+    next(offered)
+    asyncio.run(stage.close({0, 1}))
+    assert list(offered) == [[]] * 4
+    assert read == [0, 2, 2, 2]

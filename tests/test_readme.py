@@ -6,20 +6,14 @@ from pathlib import Path
 import orjson
 from click.testing import CliRunner
 
+from schemas.account import AccountFact, decode_account
 from schemas.decode import Reader, decode_record
 from schemas.event import IgnoreReason, MetricEvent, RejectCode
 from schemas.link import Link, decode_link
 from schemas.platform import Platform
-from schemas.topics import (
-    CAMPAIGN_LINKS,
-    DEAD_LETTERS,
-    INSIGHTS,
-    INSIGHTS_LATEST,
-    METRICS_TOPICS,
-    MODELS,
-    PREDICTIONS,
-    ROLLUPS,
-)
+from schemas.rate import decode_rate
+from schemas.rollup import RateFact
+from schemas.topics import DEAD_LETTERS, INGEST_TOPICS, INSIGHTS, INSIGHTS_LATEST, MODELS, PREDICTIONS, ROLLUPS
 from schemas.topics import ROUTED as ROUTED_TOPIC
 from stream_app.cli import cli
 from stream_app.settings import Settings, variable
@@ -59,16 +53,18 @@ def test_every_setting_that_is_named_exists() -> None:
 
 
 def test_every_topic_that_is_named_exists() -> None:
-    known = {*METRICS_TOPICS.values(), CAMPAIGN_LINKS, DEAD_LETTERS, INSIGHTS, INSIGHTS_LATEST, PREDICTIONS, ROLLUPS}
+    known = {*INGEST_TOPICS, DEAD_LETTERS, INSIGHTS, INSIGHTS_LATEST, MODELS, PREDICTIONS, ROLLUPS}
     named = set(re.findall(r"\b(?:ads|insights|models|predictions)\.[a-z][a-z-]*(?:\.[a-z]+)?", README))
-    assert named <= known | {MODELS, ROUTED_TOPIC}
+    assert named <= known | {ROUTED_TOPIC}
 
 
 def test_the_example_records_are_taken() -> None:
-    event, link = (
+    event, link, account, rate = (
         orjson.loads(re.sub(r"\s+", " ", text)) for text in re.findall(r'`(\{"version".+?\})`', README, re.DOTALL)
     )
     arrival = 1767225600000
     outcomes = decode_record(orjson.dumps(event), Reader(platform=Platform.META), arrival_ms=arrival)
     assert [type(outcome) for outcome in outcomes] == [MetricEvent]
     assert isinstance(decode_link(None, orjson.dumps(link), arrival_ms=arrival, max_bytes=65536), Link)
+    assert isinstance(decode_account(None, orjson.dumps(account), arrival_ms=arrival, max_bytes=65536), AccountFact)
+    assert isinstance(decode_rate(None, orjson.dumps(rate), arrival_ms=arrival, max_bytes=65536), RateFact)

@@ -11,14 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.accounting import Accounting, account
+from core.accounts import read_account
 from core.aggregate import Aggregate, rollup_record
 from core.campaigns import Campaigns
 from core.ingest import Ingest, RejectedRow
 from core.lateness import Lateness
 from schemas import dead_letter, envelope
 from schemas import insight as insight_codec
+from schemas.account import AccountFact
 from schemas.dead_letter import REDRIVE_HEADER, Redrive
 from schemas.insight import CrossPlatformInsight
+from schemas.topics import RATES
 from tests.histories import (
     DAY,
     HOUR,
@@ -39,6 +42,7 @@ from tests.histories import (
 from tests.pipeline import CONFIG
 
 META = TOPICS["meta"]
+INGEST = Ingest(partitions=1)
 PATIENT = Lateness(horizon_ms=10_000 * DAY, delta_ms=10_000 * DAY, future_ms=10_000 * DAY, clock_ms=10_000 * DAY)
 Batch = tuple[Ingest, Sources]
 
@@ -162,6 +166,20 @@ def test_a_link_holds_from_its_first_arrival() -> None:
     assert one(Record(1, T0 + 9 * DAY, fact.key, fact.value, [header(T0)]), LINKS).links[0].link.updated_ms == T0
     withdrawn = Record(1, T0 + 9 * DAY, b"meta:1", None, [header(T0 + 5)])
     assert one(withdrawn, LINKS).links[0].link.updated_ms == T0 + 5
+
+
+def test_a_rate_and_a_fact_of_an_account_hold_from_their_first_arrival() -> None:
+    rate = {"version": 1, "date": "2026-03-07", "currency": "EUR", "per": "USD", "rate": "1.1"}
+    account = {"version": 1, "platform": "meta", "account_id": "7", "currency": "EUR"}
+    again = [header(T0)]
+    told = Record(1, T0 + 9 * DAY, None, json.dumps(rate).encode(), again)
+    (fact,) = INGEST.batch(RATES, 0, [told]).rates
+    assert fact.updated_ms == T0
+    early = Record(1, T0 + 9 * DAY, None, json.dumps(rate | {"updated_at": T0 + DAY}).encode(), again)
+    assert [row.letter.code for row in INGEST.batch(RATES, 0, [early]).rejected] == ["in_the_future"]
+    said = read_account(Record(1, T0 + 9 * DAY, None, json.dumps(account).encode(), again), INGEST.lateness, 500)
+    assert isinstance(said, AccountFact)
+    assert said.updated_ms == T0
 
 
 @pytest.mark.parametrize(

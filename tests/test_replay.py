@@ -111,7 +111,7 @@ def test_what_is_promoted_mends_and_promoting_again_changes_nothing(one: History
     """Whatever the live side holds, after the promotion it holds what was recomputed; versions only rise."""
     left, (topic, redis) = computed(one), live_of(computed(other))
     for finding in find(left, topic, redis):
-        insight = promoted(finding, CONFIG.windows, CONFIG.profile)
+        insight = promoted(finding, CONFIG.windows, CONFIG)
         assert insight_codec.decode(insight_codec.encode(insight)) == insight
         held = topic.get(finding.id)
         if held is not None and held.insight is not None:
@@ -199,7 +199,7 @@ def test_an_insight_without_content_is_as_none(sample: list[CrossPlatformInsight
     first = pick(sample, "24h", "2026-03-07")
     without = [insight for insight in sample if insight is not first]
     [finding] = find(without, topic, redis)
-    empty = promoted(finding, CONFIG.windows, CONFIG.profile)
+    empty = promoted(finding, CONFIG.windows, CONFIG)
     assert (empty.insight_id, empty.window_start, empty.window_end) == (
         first.insight_id,
         first.window_start,
@@ -309,7 +309,7 @@ def test_the_revision_is_the_one_that_is_held(sample: list[CrossPlatformInsight]
 
     def promote() -> CrossPlatformInsight:
         [finding] = find(sample, topic, redis)
-        return promoted(finding, CONFIG.windows, CONFIG.profile)
+        return promoted(finding, CONFIG.windows, CONFIG)
 
     topic[newest.insight_id] = Held(versioned, 41)
     assert promote().version == Version(41, 3)

@@ -5,7 +5,7 @@ import pytest
 
 from schemas import rollup
 from schemas.platform import Platform
-from schemas.rollup import Money, Rollup, Totals, Watermark
+from schemas.rollup import Message, Money, RateFact, Rollup, Totals, Watermark
 
 ROLLUP = Rollup(
     campaign_id="spring",
@@ -36,11 +36,15 @@ ROLLUP_BYTES = bytes.fromhex(
     ROLLUP_WITHOUT_LINK_REVISION.hex().replace("dc0010", "dc0011", 1) + "ce00011171",
 )
 WATERMARK = Watermark(partition=3, watermark_ms=1_772_841_600_123)
+RATE = RateFact(currency="EUR", day=20_456, per="USD", nanos=1_083_100_000, updated_ms=1_767_225_600_000)
+RATE_BYTES = bytes.fromhex("97a47261746501a3455552cd4fe8a3555344ce408ecb60cf0000019b76daa800")
 WATERMARK_BYTES = bytes.fromhex("94a977617465726d61726b0103cf0000019cc598047b")
 
 
-@pytest.mark.parametrize(("message", "golden"), [(ROLLUP, ROLLUP_BYTES), (WATERMARK, WATERMARK_BYTES)])
-def test_version_1_is_for_ever(message: Rollup | Watermark, golden: bytes) -> None:
+@pytest.mark.parametrize(
+    ("message", "golden"), [(ROLLUP, ROLLUP_BYTES), (WATERMARK, WATERMARK_BYTES), (RATE, RATE_BYTES)]
+)
+def test_version_1_is_for_ever(message: Message, golden: bytes) -> None:
     assert rollup.encode(message) == golden
     assert rollup.decode(golden) == message
 
@@ -55,7 +59,7 @@ def test_one_key_for_each_campaign_platform_campaign_and_day() -> None:
         msgspec.structs.replace(ROLLUP, **{name: value})
         for name, value in zip(names, ("a", "b", 1, Platform.TIKTOK), strict=True)
     ]
-    messages: list[Rollup | Watermark] = [ROLLUP, *changed, WATERMARK, Watermark(partition=4, watermark_ms=0)]
+    messages: list[Message] = [ROLLUP, *changed, WATERMARK, Watermark(partition=4, watermark_ms=0)]
     keys = {rollup.key(message) for message in messages}
     assert len(keys) == 7
     assert rollup.key(ROLLUP) == rollup.key(
@@ -64,13 +68,20 @@ def test_one_key_for_each_campaign_platform_campaign_and_day() -> None:
     assert rollup.key(ROLLUP).hex() == "94a6737072696e67a46d657461a53132303231cd5027"
 
 
+def test_compaction_takes_only_repetitions_of_a_rate() -> None:
+    other = [msgspec.structs.replace(RATE, **{name: 7}) for name in ("day", "nanos", "updated_ms")]
+    other += [msgspec.structs.replace(RATE, **{name: "GBP"}) for name in ("currency", "per")]
+    assert len({rollup.key(fact) for fact in (RATE, *other)}) == 6
+    assert rollup.key(RATE) == rollup.key(rollup.decode(RATE_BYTES))
+
+
 @pytest.mark.parametrize("payload", [b"", b"\xc1", b"{}", ROLLUP_BYTES[:-1], msgspec.msgpack.encode(["other", 1])])
 def test_bytes_that_are_no_rollup_are_refused(payload: bytes) -> None:
     with pytest.raises(ValueError, match=r"^not a rollup: "):
         rollup.decode(payload)
 
 
-@pytest.mark.parametrize("message", [ROLLUP, WATERMARK])
-def test_another_version_is_refused_by_its_number(message: Rollup | Watermark) -> None:
+@pytest.mark.parametrize("message", [ROLLUP, WATERMARK, RATE])
+def test_another_version_is_refused_by_its_number(message: Message) -> None:
     with pytest.raises(ValueError, match="rollup version 2 is not known here; version 1 is"):
         rollup.decode(rollup.encode(msgspec.structs.replace(message, version=2)))

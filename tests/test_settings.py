@@ -83,6 +83,7 @@ def test_the_file_can_be_named_by_the_environment(file: Path, monkeypatch: pytes
         ("PARALLAX_TOPIC_PREFIX", "run7.", "topic_prefix", "run7."),
         ("PARALLAX_PARTITIONS", "", "partitions", 4),
         ("PARALLAX_RETRAIN_EVERY", "7d", "retrain_every", Duration(7 * 86_400_000)),
+        ("PARALLAX_REPORTING_CURRENCY", "EUR", "reporting_currency", "EUR"),
     ],
 )
 def test_each_variable_sets_its_field(
@@ -107,6 +108,8 @@ def test_each_variable_sets_its_field(
         ("PARALLAX_ACCOUNTS", '{"meta:1":{"currency":"usd"}}', "no ISO 4217 code"),
         ("PARALLAX_ACCOUNTS", '{"act_1":{}}', "is not platform:account"),
         ("PARALLAX_ACCOUNTS", "{", "PARALLAX_ACCOUNTS is not JSON"),
+        ("PARALLAX_REPORTING_CURRENCY", "EURO", "PARALLAX_REPORTING_CURRENCY: 'EURO' is no ISO 4217 code"),
+        ("PARALLAX_RATES_FILE", "rates.csv", "set PARALLAX_REPORTING_CURRENCY"),
         ("PARALLAX_FINAL_AFTER", '{"myspace":"1d"}', "PARALLAX_FINAL_AFTER[myspace]"),
         ("PARALLAX_KAFKA_BOOTSTRAP", "localhost", "'localhost' is not HOST:PORT"),
         ("PARALLAX_KAFKA_BOOTSTRAP", "kafka.example:9092", "PARALLAX_SECURITY_PROTOCOL=SASL_SSL"),

@@ -19,7 +19,7 @@ from schemas.decode import Reader, decode_record
 from schemas.event import HOUR_MS, Grain, Ignored, Kind, MetricEvent, Outcome, Rejection
 from schemas.link import Link, decode_link
 from schemas.platform import Platform
-from schemas.topics import CAMPAIGN_LINKS, INGEST_TOPICS, METRICS_TOPICS
+from schemas.topics import CAMPAIGN_LINKS, METRICS_TOPICS
 from stream_app.simulator import SimRecord, Simulation, live, simulate
 
 SEED = 7
@@ -302,7 +302,7 @@ def test_the_default_fits_the_embedded_broker(simulation: Simulation) -> None:
     for place, record in enumerate(records_of(simulation)):
         partition = (crc32(record.key) if record.key else place) % PARTITIONS
         sizes[record.topic, partition] += len(record.value or b"") + len(record.key or b"") + 70
-    assert {topic for topic, _ in sizes} == set(INGEST_TOPICS)
+    assert {topic for topic, _ in sizes} == {*METRICS_TOPICS.values(), CAMPAIGN_LINKS}
     assert max(sizes.values()) < 4 * MIB
     assert simulation.expected.records < 60_000
 

@@ -211,7 +211,7 @@ class ChangelogStage(IngestStage):
     """Keeps what it reads until the next checkpoint."""
 
     def __init__(self, app: Any) -> None:
-        super().__init__(app.settings, ingest_config(app.settings), app.batches)
+        super().__init__(app.settings, ingest_config(app.settings), app.batches, app.accounts)
         self.changed: list[Outgoing] = []
         self.checkpoints = Checkpoints(
             self._write, lambda tp, offset: app.consumer.finish(tp, offset), interval_seconds=60

@@ -65,8 +65,11 @@ def test_inputs_outlive_the_horizon_and_are_stamped_on_arrival() -> None:
         config = planned[base].config(1)
         assert config["message.timestamp.type"] == "LogAppendTime"
         assert int(config["retention.ms"]) >= settings.horizon.ms
-    assert planned[names.CAMPAIGN_LINKS].config(1)["cleanup.policy"] == "compact"
-    assert planned[names.CAMPAIGN_LINKS].config(1)["message.timestamp.type"] == "LogAppendTime"
+    for base in names.FACT_TOPICS:
+        assert planned[base].config(1)["cleanup.policy"] == "compact"
+        assert planned[base].config(1)["message.timestamp.type"] == "LogAppendTime"
+    # A row that is still there must be read again by the facts of its arrival.
+    assert int(planned[names.ACCOUNTS].config(1)["min.compaction.lag.ms"]) >= settings.horizon.ms
 
 
 def test_what_is_past_the_horizon_leaves_the_compacted_topics_and_nothing_before() -> None:

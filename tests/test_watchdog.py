@@ -3,11 +3,12 @@
 import subprocess
 import sys
 import textwrap
+import threading
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream_app.watchdog import EXIT_CODE, Progress, StallRule
+from stream_app.watchdog import EXIT_CODE, Progress, StallRule, Watchdog
 from tests.live import ROOT
 
 
@@ -58,7 +59,8 @@ def test_a_process_whose_event_loop_stands_still_ends() -> None:
         from stream_app import watchdog
         watchdog.POLL_S, watchdog.MERCY_S = 0.01, 0.05
         lag = iter(range(1, 10**9))
-        dog = watchdog.Watchdog(0.1, lambda: watchdog.Progress(next(lag), 1), lambda reason: None)
+        progress = lambda: {"aggregate": watchdog.Progress(next(lag), 1), "ingest": watchdog.Progress(1, next(lag))}
+        dog = watchdog.Watchdog(0.1, progress, lambda reason: None)
         dog.start()
         time.sleep(30)
     """
@@ -71,4 +73,22 @@ def test_a_process_whose_event_loop_stands_still_ends() -> None:
         timeout=30,
     )
     assert run.returncode == EXIT_CODE
-    assert run.stderr.splitlines()[-1].startswith("parallax: the worker is stalled: nothing was committed for")
+    assert run.stderr.splitlines()[-1].startswith(
+        "parallax: the worker is stalled: aggregate: nothing was committed for"
+    )
+
+
+def test_a_look_at_partitions_that_are_moving_does_not_end_the_watch() -> None:
+    """The consumer's thread takes partitions away while the watchdog counts their lag."""
+    looked, seen = threading.Event(), iter(range(1, 10**9))
+
+    def progress() -> dict[str, Progress]:
+        if next(seen) == 1:
+            raise AssertionError("Partition is not assigned")
+        looked.set()
+        return {"ingest": Progress(0, 0)}
+
+    dog = Watchdog(60, progress, lambda _reason: None)
+    dog.start()
+    assert looked.wait(10)
+    dog.stop()

@@ -165,14 +165,27 @@ GROUP_BYTES = (
     "7305b07370656e645f6d6963726f733a555344ce00bc614e91aa6d6574613a313230323106c0b8323032362d30332d303854"
     "31303a30303a30302e3030305acf0000019cc5980400"
 )
+"""As it was before ``maturity``, which is told since."""
+MATURED_BYTES = (
+    "0100000000000000070000019cc59804009293a3323468cd50279a02ce00011171c410c681ff421fbd7af6dc373a7ced20fb"
+    "eb82a6636c69636b7305b07370656e645f6d6963726f733a555344ce00bc614e91aa6d6574613a31323032310782a6726561"
+    "736f6eab726573746174656d656e74aa646966666572656e636581a6636c69636b73ffb8323032362d30332d30385431303a"
+    "30303a30302e3030305a0081a46d657461cb3fe800000000000093a23764cd50279a00ce00011171c410c681ff421fbd7af6"
+    "dc373a7ced20fbeb82a6636c69636b7305b07370656e645f6d6963726f733a555344ce00bc614e91aa6d6574613a31323032"
+    "3106c0b8323032362d30332d30385431303a30303a30302e3030305acf0000019cc598040081a46d657461cb3fe800000000"
+    "0000"
+)
 
 
 def test_version_1_of_stored_values_is_for_ever() -> None:
-    assert stored.pack_windows(GROUP).hex() == GROUP_BYTES
+    matured = {key: msgspec.structs.replace(last, maturity={"meta": 0.75}) for key, last in GROUP.items()}
+    assert stored.pack_windows(matured).hex() == MATURED_BYTES
+    assert stored.unpack_windows(bytes.fromhex(MATURED_BYTES)) == matured
     assert stored.unpack_windows(bytes.fromhex(GROUP_BYTES)) == GROUP
     assert stored.closes_ms(bytes.fromhex(GROUP_BYTES)) == T0
     assert stored.number(bytes.fromhex(GROUP_BYTES)) == 7
     assert stored.pack_rollup(258, b"rollup").hex() == "010000000000000102726f6c6c7570"
     assert stored.pack_again(258, b"{}", changed=True).hex() == "010000000000000102017b7d"
     assert stored.windows_key("spring", 20_519).hex() == "94a777696e646f7773a6737072696e67a0cd5027"
+    assert stored.rate_key("EUR", 20_519).hex() == "94a472617465a3455552a0cd5027"
     assert stored.rollup_key(rollup(1, 5)).hex() == "94ab726f6c6c75702f6d657461a6737072696e67a131cd5027"

@@ -3,7 +3,7 @@
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Final, Literal
 
 import click
@@ -28,6 +28,8 @@ MICROS: Final = 1_000_000
 @click.command(short_help="Compute insights from files, without any server.")
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
 @click.option("--links", "link_files", multiple=True, metavar="FILE", help="Campaign links. Repeatable.")
+@click.option("--rates", "rate_files", multiple=True, metavar="FILE", help="Exchange rates, as published. Repeatable.")
+@click.option("--accounts", "account_files", multiple=True, metavar="FILE", help="Facts of accounts. Repeatable.")
 @click.option("--platform", type=click.Choice(PLATFORMS), help="Whose rows these are. Default: each file's content.")
 @click.option("--account", default="", metavar="ID", help="Account of rows that name none.")
 @click.option("--window", "windows", multiple=True, help="1h, 24h, 7d ... Repeatable. Default: the settings' windows.")
@@ -41,6 +43,8 @@ def insights(
     ctx: click.Context,
     files: tuple[str, ...],
     link_files: tuple[str, ...],
+    rate_files: tuple[str, ...],
+    account_files: tuple[str, ...],
     platform: str | None,
     account: str,
     windows: tuple[str, ...],
@@ -57,14 +61,22 @@ def insights(
     delta_lateness. json prints one insight a line, as on the topic.
     """
     from core import offline
+    from schemas import topics as names
     from stream_app.files import check
 
     settings = settings_of(ctx)
     arrival_ms = _arrival(arrived_at)
     config = insight_config(settings, windows)
-    sources, links = [as_source(file) for file in files], [as_source(file) for file in link_files]
-    check([*sources, *links])
-    batches = _batches(sources, links, platform, account, arrival_ms)
+    sources = [as_source(file) for file in files]
+    facts = {
+        names.ACCOUNTS: [as_source(file) for file in account_files],
+        names.CAMPAIGN_LINKS: [as_source(file) for file in link_files],
+        names.RATES: [as_source(file) for file in rate_files],
+    }
+    if rate_files and not settings.reporting_currency:
+        raise SetupError("--rates needs a currency to convert into: set PARALLAX_REPORTING_CURRENCY")
+    check([*sources, *chain(*facts.values())])
+    batches = _batches(sources, facts, platform, account, arrival_ms)
     computed = offline.compute(batches, ingest_config(settings, horizon), config)
     shown = [insight for insight in computed.insights if campaign in (None, insight.campaign_id)]
     rates = [rate for rate in computed.predictions if predictions and campaign in (None, rate.campaign_id)]
@@ -121,18 +133,26 @@ def _arrival(arrived_at: str | None) -> int:
 
 
 def _batches(
-    sources: "Sequence[Source]", links: "Sequence[Source]", platform: str | None, account: str, arrival_ms: int
+    sources: "Sequence[Source]",
+    facts: "Mapping[str, Sequence[Source]]",
+    platform: str | None,
+    account: str,
+    arrival_ms: int,
 ) -> "Iterator[tuple[str, int, Sequence[SourceRecord]]]":
-    """Batches as ``core.offline`` takes them: a topic's records are in one partition, numbered through its files."""
+    """Batches as ``core.offline`` takes them: a topic's records are in one partition, numbered through its files.
+
+    ``facts`` are files by topic.
+    """
     from schemas import topics as names
     from schemas.platform import Platform
     from stream_app.files import arrivals, probe
 
     offset = 0
-    for source in links:
-        for batch in _batched(arrivals(source, arrival_ms, first_offset=offset)):
-            offset += len(batch)
-            yield names.CAMPAIGN_LINKS, 0, batch
+    for topic, found_in in facts.items():
+        for source in found_in:
+            for batch in _batched(arrivals(source, arrival_ms, first_offset=offset)):
+                offset += len(batch)
+                yield topic, 0, batch
     for source in sources:
         found = arrivals(source, arrival_ms, account, offset)
         if platform is None:

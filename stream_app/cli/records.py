@@ -21,23 +21,35 @@ TAILED: Final = ("insights", "predictions", "dead-letters")
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
 @click.option("--platform", type=click.Choice(PLATFORMS), help="Whose rows these are: says the topic.")
 @click.option("--links", is_flag=True, help="The files hold campaign links.")
+@click.option("--rates", is_flag=True, help="The files hold exchange rates.")
+@click.option("--accounts", is_flag=True, help="The files hold facts of accounts.")
 @click.option("--account", default="", metavar="ID", help="Account of rows that name none.")
 @click.pass_context
-def produce(ctx: click.Context, files: tuple[str, ...], platform: str | None, links: bool, account: str) -> None:
+def produce(
+    ctx: click.Context,
+    files: tuple[str, ...],
+    platform: str | None,
+    links: bool,
+    rates: bool,
+    accounts: bool,
+    account: str,
+) -> None:
     """Publish rows from files: .jsonl, .ndjson (a record a line), .json, .gz of these, - for lines on stdin.
 
     Every record goes out byte for byte, keyed by its campaign, by an idempotent producer. Exit code 1 when some were
     not delivered.
     """
-    if (platform is None) != links:
-        raise click.UsageError("say either --platform or --links")
+    if (platform is not None) + links + rates + accounts != 1:
+        raise click.UsageError("say one of --platform, --links, --rates and --accounts")
     from schemas import topics as names
     from schemas.platform import Platform
     from stream_app.publish import publish
     from stream_app.topics import name
 
     settings = server_settings(ctx)
-    base = names.CAMPAIGN_LINKS if platform is None else names.METRICS_TOPICS[Platform(platform)]
+    base = names.RATES if rates else names.ACCOUNTS if accounts else names.CAMPAIGN_LINKS
+    if platform is not None:
+        base = names.METRICS_TOPICS[Platform(platform)]
     sources = [as_source(file) for file in files]
     with _progress(sources) as progress:
         report = publish(

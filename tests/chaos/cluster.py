@@ -2,6 +2,7 @@
 
 import contextlib
 import shutil
+import subprocess
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 from functools import partial
@@ -94,6 +95,10 @@ class Application:
         self.deleted = 0
         for _ in range(workers):
             self.supervisor.add()
+
+    def replay(self) -> subprocess.CompletedProcess[str]:
+        """``parallax replay`` of all that the input topics hold, against what is live."""
+        return self._live.command("replay", "--format", "json")
 
     def close(self) -> None:
         """End the workers and all that looks at them."""

@@ -18,8 +18,9 @@ from tests.chaos.armed_worker import EXIT_CODE, TRIGGER
 from tests.live import ROOT
 
 LOOK_S: Final = 0.05
-PAUSE_S: Final = 1.0
-"""How long a worker that ended on its own stays away; one that was killed is back at once."""
+PAUSES_S: Final = (1.0, 2.0, 4.0, 8.0)
+"""How long a worker that ended on its own stays away, time after time; one that was killed is back at once."""
+LIVED_S: Final = 20.0
 ANSWER_S: Final = 2.0
 START: Final = "--- start"
 CONTROL: Final = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -45,6 +46,8 @@ class Worker:
         self.wanted = True
         self.by_us = False
         self.starts = 0
+        self.failures = 0
+        self._started_at = time.monotonic()
         self._trigger = folder / f"worker-{number}.trigger"
         self._environment = dict(environment) | {
             "PARALLAX_HEALTH_PORT": str(self.port),
@@ -57,6 +60,7 @@ class Worker:
         """A new process."""
         self.by_us = False
         self.starts += 1
+        self._started_at = time.monotonic()
         self._trigger.unlink(missing_ok=True)
         with self.log.open("ab") as output:
             output.write(f"{START} {self.starts}\n".encode())
@@ -69,6 +73,11 @@ class Worker:
     def running(self) -> bool:
         """Whether there is a process that has not ended."""
         return self._process is not None and self._process.running
+
+    @property
+    def lived(self) -> float:
+        """Seconds since the last start."""
+        return time.monotonic() - self._started_at
 
     @property
     def pid(self) -> int | None:
@@ -201,7 +210,8 @@ class Supervisor:
                 return next((gone.code for gone in reversed(self.exits) if gone.worker == worker.number), None)
             by_us = worker.by_us or code == EXIT_CODE
             self.exits.append(Exit(worker.number, code, time.time(), by_us, worker.last_line()))
-            self._back_at[worker.number] = time.monotonic() + (0.0 if by_us else PAUSE_S)
+            worker.failures = 0 if by_us or worker.lived > LIVED_S else min(worker.failures + 1, len(PAUSES_S))
+            self._back_at[worker.number] = time.monotonic() + (0.0 if by_us else PAUSES_S[max(0, worker.failures - 1)])
             return code
 
     def _run(self) -> None:

@@ -1,4 +1,4 @@
-"""ISO 4217: the currencies in which an ad account can be billed."""
+"""ISO 4217: the currencies in which an ad account can be billed, and in which a rate can be stated."""
 
 from typing import Final
 
