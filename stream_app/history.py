@@ -11,14 +11,18 @@ import io
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date
+from math import exp, log
 from pathlib import Path
 from typing import Final
 
 import msgspec
+import numpy as np
 import orjson
 
 from core.aggregate import Aggregate
 from core.ingest import Ingest
+from core.learning.backtest import History, history
+from core.profile import Profile
 from schemas import topics
 from schemas.metrics import CLICKS, IMPRESSIONS, MAX_COUNT
 from schemas.platform import Platform
@@ -34,6 +38,7 @@ NAMES: Final = {
     Platform.META: ("meta", "facebook", "instagram"),
     Platform.TIKTOK: ("tiktok",),
 }
+EPOCH: Final = date(1970, 1, 1).toordinal()
 ARRIVAL_MS: Final = 4_000_000_000_000
 """After every row: history is never too early or too late."""
 
@@ -84,6 +89,22 @@ def read(
         if len(rows.day) == before:
             raise SetupError(f"{path}: holds no row with a date, impressions and clicks")
     return rows
+
+
+def in_windows(rows: DailyRows, profile: Profile, first: int, days: int) -> History:
+    """The rows in windows of so many days, the one that begins with the day ``first`` being 0."""
+    ideals = {str(platform): float(bands.ctr.ideal or 0) for platform, bands in profile.platforms.items()}
+    middle = exp(sum(map(log, ideals.values())) / len(ideals))
+    windows = np.floor_divide(np.array(rows.day, dtype=np.int64) - first, days)
+    keys = list(zip(rows.platform, rows.series, strict=True))
+    shown, clicked = (np.array(counts, dtype=np.float64) for counts in (rows.impressions, rows.clicks))
+    return history(windows, keys, shown, clicked, {name: ideals.get(name, middle) for name in set(rows.platform)})
+
+
+def between(rows: DailyRows, first: int | None, end: int | None) -> DailyRows:
+    """The rows of the days from ``first`` up to ``end``, which is not among them."""
+    kept = [at for at, day in enumerate(rows.day) if (first is None or day >= first) and (end is None or day < end)]
+    return DailyRows(*([column[at] for at in kept] for column in msgspec.structs.astuple(rows)))
 
 
 def _csv(path: Path) -> Iterator[tuple[int, Mapping[str, object]]]:
@@ -225,18 +246,29 @@ def _pipeline(path: Path, ingest: Ingest, rows: DailyRows, platform: Platform | 
         aggregate.apply(offset, payload)
     if not ingested.envelopes and ingested.rejected:
         raise SetupError(f"{path}: no row can be used: {ingested.rejected[0].letter.sentence}")
-    epoch = date(1970, 1, 1).toordinal()
     for message in _rollups(aggregate.take_writes(publish=True)[1]):
-        values = () if message.day_totals is None else message.day_totals.values
-        if values and values[IMPRESSIONS]:
-            shown, clicks = values[IMPRESSIONS] or 0, values[CLICKS] or 0
-            _add(rows, epoch + message.day, str(message.platform), message.platform_campaign_id, shown, clicks)
+        _add_rollup(rows, message, message.platform_campaign_id)
+
+
+def linked(aggregate: Aggregate) -> DailyRows:
+    """What an aggregate holds: a row for each platform campaign and day, its series the campaign that it belongs to."""
+    rows = DailyRows()
+    for message in _rollups(aggregate.take_writes(publish=True)[1]):
+        _add_rollup(rows, message, message.campaign_id)
+    return rows
 
 
 def _rollups(messages: Iterable[object]) -> Iterator[Rollup]:
     for message in messages:
         if isinstance(message, Rollup):
             yield message
+
+
+def _add_rollup(rows: DailyRows, message: Rollup, series: str) -> None:
+    values = () if message.day_totals is None else message.day_totals.values
+    if values and values[IMPRESSIONS]:
+        shown, clicks = values[IMPRESSIONS] or 0, values[CLICKS] or 0
+        _add(rows, EPOCH + message.day, str(message.platform), series, shown, clicks)
 
 
 def _add(rows: DailyRows, day: int, platform: str, series: str, impressions: int, clicks: int) -> None:

@@ -12,7 +12,6 @@ import pytest
 
 from core import CampaignData, CTRPredictor, ModelRefused, Platform, PlatformMetrics, Profile, compare_training_sets
 from core.learning import ctr_artefact, ctr_training
-from core.learning.ctr_artefact import MAGIC
 from core.learning.ctr_predictor import NotTrained
 from core.learning.row_scores import log_loss, score_rows
 from core.learning.training_rows import features_without, training_rows
@@ -267,7 +266,8 @@ def resealed(data: bytes, change: Any) -> bytes:
     fields = msgspec.json.decode(header)
     trees = change(fields, trees) or trees
     content = msgspec.json.encode(fields) + b"\n" + trees
-    return MAGIC + hashlib.sha256(content).hexdigest().encode() + b"\n" + content
+    checksum = hashlib.sha256(content).hexdigest()
+    return f"parallax-model 1 {len(content)} {checksum}\n".encode() + content
 
 
 def renamed(fields: dict[str, Any], _: bytes) -> None:
@@ -275,11 +275,11 @@ def renamed(fields: dict[str, Any], _: bytes) -> None:
 
 
 def without_rates(fields: dict[str, Any], _: bytes) -> None:
-    fields["borrowing"]["base_rate"] = [0.0, 0.1, 0.2]
+    fields["details"]["borrowing"]["base_rate"] = [0.0, 0.1, 0.2]
 
 
 def not_positive(fields: dict[str, Any], _: bytes) -> None:
-    fields["residual"] = -1.0
+    fields["details"]["residual"] = -1.0
 
 
 def garbage(_: dict[str, Any], trees: bytes) -> bytes:
@@ -310,10 +310,10 @@ def poisoned(_: dict[str, Any], trees: bytes) -> bytes:
     ("damage", "words"),
     [
         (lambda data: b"", "empty"),
-        (lambda data: b"not a model", "not a Parallax CTR model"),
-        (lambda data: data.replace(b"parallax-ctr 1", b"parallax-ctr 2"), "not a Parallax CTR model"),
-        (lambda data: data[:-1], "checksum"),
-        (lambda data: data[: len(data) // 2], "checksum"),
+        (lambda data: b"not a model", "not a Parallax model"),
+        (lambda data: data.replace(b"parallax-model 1", b"parallax-model 2"), "of version 2"),
+        (lambda data: data[:-1], "truncated"),
+        (lambda data: data[: len(data) // 2], "truncated"),
         (lambda data: data[:-9] + bytes([data[-9] ^ 1]) + data[-8:], "checksum"),
         (lambda data: resealed(data, renamed), "other features"),
         (lambda data: resealed(data, without_rates), "base rates"),

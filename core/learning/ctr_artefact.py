@@ -1,13 +1,9 @@
-"""A trained CTR predictor as bytes, and the refusal of bytes that are none.
+"""Trees that come from elsewhere: refused unless they read, know these features and give probabilities.
 
-```
-parallax-ctr 1 <sha256 of all that follows>\\n
-<JSON of CtrArtefact, without a line break>\\n
-<XGBoost model, UBJSON; nothing where no model was promoted>
-```
+And the library's predictor as a model of ``schemas.model``: what it needs beside the trees are the details.
 """
 
-from hashlib import sha256
+from datetime import date, timedelta
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -17,18 +13,16 @@ from core.intervals import Floats
 from core.learning.borrowing import CtrBorrowing
 from core.learning.features import FEATURE_NAMES, Features
 from core.learning.row_scores import RowScores
+from schemas import model as codec
+from schemas.model import Model, ModelHeader, ModelRefused, RefusalCode
 from schemas.platform import Platform
 
-MAGIC: Final = b"parallax-ctr 1 "
+__all__ = ["CtrArtefact", "ModelRefused", "booster_of", "margins", "matching", "probe", "read", "write"]
+
+KIND: Final = "ctr_across_platforms"
+PROBED: Final = 0.02
+"""The rate that a probe starts from."""
 Positive = Annotated[float, msgspec.Meta(gt=0)]
-
-
-class ModelRefused(ValueError):
-    """Bytes that are not a model to predict with; ``reason`` is one sentence."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
 
 
 class CtrArtefact(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,41 +48,84 @@ class CtrArtefact(msgspec.Struct, frozen=True, kw_only=True):
     trained_until_ms: int | None = None
 
 
+class _Details(msgspec.Struct, frozen=True, kw_only=True):
+    platforms: tuple[Platform, ...]
+    borrowing: CtrBorrowing
+    residual: Positive
+    split: str
+    trained_from_ms: int | None
+    trained_until_ms: int | None
+
+
 def write(artefact: CtrArtefact, trees: bytes) -> bytes:
     """The artefact's bytes, the same for the same content."""
-    content = msgspec.json.encode(artefact, order="deterministic") + b"\n" + trees
-    return MAGIC + sha256(content).hexdigest().encode() + b"\n" + content
+    header = ModelHeader(
+        kind=KIND,
+        feature_names=artefact.feature_names,
+        profile=artefact.benchmarks,
+        first_day=_day(artefact.trained_from_ms),
+        last_day=_day(artefact.trained_until_ms),
+        promoted=artefact.promoted,
+        why=artefact.why,
+        measures=msgspec.to_builtins(artefact.test_metrics),
+        data=codec.TrainingData(rows=artefact.rows, series=artefact.campaigns),
+        details={name: msgspec.to_builtins(getattr(artefact, name)) for name in _Details.__struct_fields__},
+    )
+    return codec.encode(header, trees)
 
 
-def read(data: bytes, benchmarks: str) -> tuple[CtrArtefact, Any]:
-    """The artefact and its booster (``None`` where no trees were promoted).
+def _day(ended_ms: int | None) -> date | None:
+    try:
+        return None if ended_ms is None else date(1970, 1, 1) + timedelta(milliseconds=ended_ms)
+    except OverflowError:
+        return None
+
+
+def read(data: bytes, benchmarks: str) -> tuple[CtrArtefact, Any, bytes]:
+    """The artefact, its booster (``None`` where no trees were promoted) and the trees' bytes.
 
     ``benchmarks``: the version of the profile that features will be made with. Raises ``ModelRefused``.
     """
-    if not data:
-        raise ModelRefused("there is no model: the data is empty")
-    head, _, content = data.partition(b"\n")
-    if not head.startswith(MAGIC):
-        raise ModelRefused("this is not a Parallax CTR model of version 1")
-    if sha256(content).hexdigest().encode() != head.removeprefix(MAGIC):
-        raise ModelRefused("the model's checksum does not hold: it is truncated or was changed")
-    header, _, trees = content.partition(b"\n")
+    model = codec.decode(data)
+    header = matching(model, KIND, FEATURE_NAMES, benchmarks)
     try:
-        artefact = msgspec.json.decode(header, type=CtrArtefact)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise ModelRefused(f"the model's header cannot be read: {error}") from error
-    if artefact.feature_names != FEATURE_NAMES:
-        raise ModelRefused("the model was trained on other features, or in another order")
-    if artefact.benchmarks != benchmarks:
-        raise ModelRefused(
-            f"the model was trained with benchmark profile {artefact.benchmarks}, features are made with {benchmarks}"
-        )
-    rates = artefact.borrowing.base_rate
-    if len(rates) != len(artefact.platforms) or not all(0 < rate < 1 for rate in rates):
-        raise ModelRefused("the model's base rates are not one rate between 0 and 1 for each platform")
-    if artefact.promoted != bool(trees):
-        raise ModelRefused("the model says that it has trees and has none, or the other way around")
-    return artefact, _booster(trees) if trees else None
+        details = msgspec.convert(header.details, _Details)
+        metrics = msgspec.convert(header.measures, dict[str, RowScores])
+    except msgspec.ValidationError as error:
+        raise ModelRefused(RefusalCode.HEADER, f"the model's header cannot be read: {error}") from None
+    rates = details.borrowing.base_rate
+    if len(rates) != len(details.platforms) or not all(0 < rate < 1 for rate in rates):
+        said = "the model's base rates are not one rate between 0 and 1 for each platform"
+        raise ModelRefused(RefusalCode.HEADER, said)
+    if header.promoted != bool(model.trees):
+        said = "the model says that it has trees and has none, or the other way around"
+        raise ModelRefused(RefusalCode.HEADER, said)
+    artefact = CtrArtefact(
+        feature_names=header.feature_names,
+        benchmarks=header.profile,
+        promoted=header.promoted,
+        why=header.why,
+        campaigns=header.data.series,
+        rows=header.data.rows,
+        test_metrics=metrics,
+        **{name: getattr(details, name) for name in _Details.__struct_fields__},
+    )
+    return artefact, booster_of(model.trees, FEATURE_NAMES) if model.trees else None, model.trees
+
+
+def matching(model: Model, kind: str, names: tuple[str, ...], profile: str | None) -> ModelHeader:
+    """The header of a model of this kind, for features of these names in this order that stand on this profile (on
+    any, where none is given). Raises ``ModelRefused``.
+    """
+    header = model.header
+    if header.kind != kind:
+        raise ModelRefused(RefusalCode.OTHER_KIND, f"the model is of kind {header.kind[:60]!r}, not {kind!r}")
+    if header.feature_names != names:
+        raise ModelRefused(RefusalCode.OTHER_FEATURES, "the model was trained on other features, or in another order")
+    if profile is not None and header.profile != profile:
+        said = f"the model was trained with benchmark profile {header.profile[:60]}, features are made with {profile}"
+        raise ModelRefused(RefusalCode.OTHER_PROFILE, said)
+    return header
 
 
 def margins(booster: Any, features: Features, rate: Floats) -> Floats:
@@ -98,27 +135,36 @@ def margins(booster: Any, features: Features, rate: Floats) -> Floats:
     return np.asarray(predicted, dtype=np.float64)
 
 
-def probe(booster: Any) -> None:
+def probe(booster: Any, features: int = len(FEATURE_NAMES)) -> None:
     """Try the trees on rows of every kind. Raises ``ModelRefused`` where one does not give a probability."""
-    kinds = np.array([np.nan, 0.0, 0.5, 1.0, 20.0], dtype=np.float32)
-    drawn = np.random.default_rng(0).choice(kinds, size=(64, len(FEATURE_NAMES)))
-    rows = np.vstack((np.repeat(kinds[:, None], len(FEATURE_NAMES), axis=1), drawn)).astype(np.float32)
-    rates = margins(booster, rows, np.full(len(rows), 0.02))
+    kinds = np.array([np.nan, -6.0, -1.0, 0.0, 0.5, 1.0, 20.0], dtype=np.float32)
+    drawn = np.random.default_rng(0).choice(kinds, size=(128, features))
+    rows = np.vstack((np.repeat(kinds[:, None], features, axis=1), drawn)).astype(np.float32)
+    rates = margins(booster, rows, np.full(len(rows), PROBED))
     if not (np.isfinite(rates).all() and (rates > 0).all() and (rates < 1).all()):
-        raise ModelRefused("the model predicts what is not a probability")
+        raise ModelRefused(RefusalCode.NOT_A_PROBABILITY, "the model predicts what is not a probability")
 
 
-def _booster(trees: bytes) -> Any:
+def booster_of(trees: bytes, names: tuple[str, ...]) -> Any:
+    """The booster of UBJSON, probed, on one thread. Raises ``ModelRefused``."""
     import xgboost  # takes longer to import than all else together, and most processes predict without it
 
+    if not trees.startswith(b"{"):
+        # XGBoost ends the process that hands it nothing.
+        raise ModelRefused(RefusalCode.NOT_TREES, "XGBoost cannot read the model's trees: they are not UBJSON")
     booster = xgboost.Booster()
     try:
         booster.load_model(bytearray(trees))
         booster.set_param({"nthread": 1})
-    except xgboost.core.XGBoostError as error:
+        known = tuple(booster.feature_names or ())
+        shape = booster.inplace_predict(np.zeros((1, booster.num_features()), dtype=np.float32)).shape
+    except (xgboost.core.XGBoostError, ValueError, TypeError) as error:
         first = (str(error).strip().splitlines() or ["no reason given"])[0][:160]
-        raise ModelRefused(f"XGBoost cannot read the model's trees: {first}") from error
-    if tuple(booster.feature_names or ()) != FEATURE_NAMES:
-        raise ModelRefused("the model's trees were trained on other features, or in another order")
-    probe(booster)
+        raise ModelRefused(RefusalCode.NOT_TREES, f"XGBoost cannot read the model's trees: {first}") from None
+    if known != names:
+        said = "the model's trees were trained on other features, or in another order"
+        raise ModelRefused(RefusalCode.OTHER_FEATURES, said)
+    if shape != (1,):
+        raise ModelRefused(RefusalCode.NOT_A_PROBABILITY, "the model predicts more than one number for a row")
+    probe(booster, len(names))
     return booster

@@ -6,7 +6,7 @@ lowers a prediction (monotone constraints): rates return to it. Counts of the la
 default has weighed them already. What only tells the time, such as an age, is no feature: trees cannot extrapolate it.
 """
 
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 import numpy as np
@@ -14,10 +14,14 @@ import xgboost
 from numpy.typing import NDArray
 from scipy.special import logit
 
+from core.learning.ctr_artefact import booster_of, matching
 from core.learning.decayed import DecayedCounts, Ints, with_columns
 from core.learning.predictive import Floats
+from schemas.model import ModelHeader, ModelRefused, RefusalCode, decode, encode, model_id
 
 Matrix = NDArray[np.float32]
+
+KIND: Final = "ctr"
 
 HALF_LIVES: Final = (1.0, 3.0, 10.0, 40.0)
 OWN_WEIGHT: Final = 5.0
@@ -88,25 +92,46 @@ class CtrFeatures:
 
 
 class CtrModel:
-    """A trained model. ``steps`` is the half-open range of label windows that it has learned from."""
+    """A trained model. ``steps`` is the half-open range of label windows that it has learned from; ``header`` what it
+    says of itself.
+    """
 
-    def __init__(self, booster: xgboost.Booster, steps: tuple[int, int]) -> None:
-        self._booster, self.steps = booster, steps
-
-    def to_bytes(self) -> bytes:
-        """UBJSON, as XGBoost writes it."""
-        return bytes(self._booster.save_raw("ubj"))
+    def __init__(self, booster: xgboost.Booster, trees: bytes, steps: tuple[int, int], header: ModelHeader) -> None:
+        self._booster, self._trees, self.steps, self.header = booster, trees, steps, header
+        self._payload = b""
 
     @classmethod
-    def from_bytes(cls, payload: bytes, steps: tuple[int, int]) -> "CtrModel":
-        """The model of its bytes. Raises ``ValueError`` for others, and for a model of other features."""
+    def trained(cls, booster: xgboost.Booster, steps: tuple[int, int]) -> "CtrModel":
+        """The model of a booster that was fitted just now, with nothing said of it yet."""
+        header = ModelHeader(kind=KIND, feature_names=FEATURES, details={"steps": list(steps)})
+        return cls(booster, bytes(booster.save_raw("ubj")), steps, header)
+
+    def described(self, **fields: Any) -> "CtrModel":
+        """The same model with other fields of its header."""
+        return CtrModel(self._booster, self._trees, self.steps, msgspec.structs.replace(self.header, **fields))
+
+    def to_bytes(self) -> bytes:
+        """As ``schemas.model`` writes it, the trees as UBJSON."""
+        self._payload = self._payload or encode(self.header, self._trees)
+        return self._payload
+
+    @property
+    def model_id(self) -> str:
+        """The name that predictions carry."""
+        return model_id(self.to_bytes())
+
+    @classmethod
+    def from_bytes(cls, payload: bytes | None, profile: str | None = None) -> "CtrModel":
+        """The model of its bytes, probed. Raises ``ModelRefused`` for others, for a model of other features and, where
+        a profile is given, of another profile.
+        """
+        model = decode(payload)
+        header = matching(model, KIND, FEATURES, profile)
         try:
-            booster = xgboost.Booster({"nthread": 1}, model_file=bytearray(payload))
-        except xgboost.core.XGBoostError as error:
-            raise ValueError(f"not a model: {str(error).splitlines()[0]}") from None
-        if booster.num_features() != len(FEATURES):
-            raise ValueError(f"the model has {booster.num_features()} features, not {len(FEATURES)}")
-        return cls(booster, steps)
+            steps = msgspec.convert(header.details.get("steps"), tuple[int, int])
+        except msgspec.ValidationError as error:
+            raise ModelRefused(RefusalCode.HEADER, f"the model's steps cannot be read: {error}") from None
+        return cls(booster_of(model.trees, FEATURES), model.trees, steps, header)
 
     def predict(self, features: Matrix, default: Floats) -> Floats:
         """Rates, [r], on top of the default's."""
@@ -153,6 +178,7 @@ class CtrTrainer:
             base_margin=logit(default),
             max_bin=64,
             nthread=1,
+            feature_names=list(FEATURES),
         )
         parameters = {
             "objective": "binary:logistic",
@@ -167,4 +193,5 @@ class CtrTrainer:
             "monotone_constraints": str(MONOTONE),
             "seed": config.seed,
         }
-        return CtrModel(xgboost.train(parameters, data, config.rounds), (blocks[0][0], blocks[-1][0] + 1))
+        steps = (blocks[0][0], blocks[-1][0] + 1)
+        return CtrModel.trained(xgboost.train(parameters, data, config.rounds), steps)

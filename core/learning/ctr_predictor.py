@@ -42,6 +42,7 @@ from core.normalizer import PlatformNormalizer
 from core.profile import DEFAULT_PROFILE, Profile
 from core.ratios import PlatformMetrics
 from schemas.insight import CrossPlatformInsight
+from schemas.model import model_id
 from schemas.platform import Platform
 
 CACHED: Final = 4_096
@@ -253,14 +254,13 @@ class CTRPredictor:
 
     def load(self, data: bytes | None) -> CtrArtefact:
         """Take a model. Raises ``ModelRefused`` with a reason, and keeps the model there was."""
-        artefact, booster = ctr_artefact.read(data or b"", self.normalizer.profile.version)
-        trees = data.split(b"\n", 2)[2] if data else b""
+        artefact, booster, trees = ctr_artefact.read(data or b"", self.normalizer.profile.version)
         self._take(artefact, booster, trees)
         return artefact
 
     def _take(self, artefact: CtrArtefact, booster: Any, trees: bytes) -> None:
         self._artefact, self._booster, self._trees = artefact, booster, trees
-        self.model_id = sha256(ctr_artefact.write(artefact, trees)).hexdigest()[:16]
+        self.model_id = model_id(ctr_artefact.write(artefact, trees))
         self._cache.clear()
 
     def _validated(self, train: Sequence[CampaignData], random_state: int) -> ctr_training.Verdict:

@@ -22,7 +22,7 @@ from core.learning.promotion import ScoredWindow, Standing
 from core.learning.scorecard import Scorecard
 from core.learning.walk import PREDICTORS, LearningConfig, Walk
 
-VERSION: Final = 1
+VERSION: Final = 2
 Key = tuple[str, str]
 """Campaign and platform."""
 
@@ -90,7 +90,6 @@ class _Saved(msgspec.Struct, array_like=True):
     scored: list[list[ScoredWindow]]
     card: bytes
     model: bytes
-    steps: tuple[int, int]
 
 
 class CtrPredictor:
@@ -174,7 +173,6 @@ class CtrPredictor:
                 walk.scored,
                 self.scorecard.to_bytes(),
                 b"" if model is None else model.to_bytes(),
-                (0, 0) if model is None else model.steps,
             )
         )
 
@@ -195,7 +193,7 @@ class CtrPredictor:
             _restore(found._walk, name, values)
         found._walk.standings, found._walk.scored = saved.standings, saved.scored
         if saved.model:
-            found._walk.model = CtrModel.from_bytes(saved.model, saved.steps)
+            found._walk.model = CtrModel.from_bytes(saved.model)
         found.last_day, found.scorecard = saved.last_day, Scorecard.from_bytes(saved.card)
         return found
 

@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from core.learning.backtest import Backtest, History
     from core.learning.measures import Measures
     from stream_app.history import DailyRows
-    from stream_app.settings import Settings
 
 SEGMENTED: Final = ("default", "model", "platform_mean")
 """The predictors whose segments the table shows; json has all."""
+HEADS: Final = ("log loss", "entropy", "MAE 50+", "pred/actual", "deviance", "90% interval", "exact")
 
 
 @click.command(short_help="Judge the CTR predictions on history, one step ahead.")
@@ -52,13 +52,14 @@ def backtest(
     from schemas.platform import Platform
     from stream_app import history
     from stream_app.cli.offline import ingest_config
+    from stream_app.domain import insight_config
 
     settings = settings_of(ctx)
-    first, days = _date(split), _days(horizon)
+    first, days = day(split, "--split"), whole_days(horizon)
     columns = [column for column in series.split(",") if column.strip()]
     rows = history.read(files, ingest_config(settings, None), columns, Platform(platform) if platform else None)
-    past = _history(settings, rows, first, days)
-    with _progress() as progress:
+    past = history.in_windows(rows, insight_config(settings).profile, first, days)
+    with progress_of("walking") as progress:
         try:
             done = walking.run(past, 0, on_window=progress)
         except ValueError as error:
@@ -73,14 +74,16 @@ def backtest(
     sys.stdout.flush()
 
 
-def _date(text: str) -> int:
+def day(text: str, option: str) -> int:
+    """The day of an option, as ``date.toordinal`` counts. Raises ``SetupError``."""
     try:
         return date.fromisoformat(text).toordinal()
     except ValueError:
-        raise SetupError(f"--split must be a date like 2026-01-31, not {printable(text)}") from None
+        raise SetupError(f"{option} must be a date like 2026-01-31, not {printable(text)}") from None
 
 
-def _days(text: str) -> int:
+def whole_days(text: str) -> int:
+    """The days of --horizon. Raises ``SetupError``."""
     from stream_app.duration import MILLISECONDS, Duration
 
     try:
@@ -90,24 +93,6 @@ def _days(text: str) -> int:
     if rest:
         raise SetupError(f"--horizon {printable(text)}: history is daily, so name whole days, such as 1d or 7d")
     return days
-
-
-def _history(settings: "Settings", rows: "DailyRows", first: int, days: int) -> "History":
-    """Windows of so many days, the one that begins with the split being 0."""
-    from math import exp, log
-
-    import numpy as np
-
-    from core.learning.backtest import history
-    from stream_app.domain import insight_config
-
-    profile = insight_config(settings).profile.platforms
-    ideals = {str(platform): float(bands.ctr.ideal or 0) for platform, bands in profile.items()}
-    middle = exp(sum(map(log, ideals.values())) / len(ideals))
-    windows = np.floor_divide(np.array(rows.day, dtype=np.int64) - first, days)
-    keys = list(zip(rows.platform, rows.series, strict=True))
-    shown, clicked = (np.array(counts, dtype=np.float64) for counts in (rows.impressions, rows.clicks))
-    return history(windows, keys, shown, clicked, {name: ideals.get(name, middle) for name in set(rows.platform)})
 
 
 def _report(done: "Backtest", past: "History", rows: "DailyRows", split: str, horizon: str) -> dict[str, Any]:
@@ -151,14 +136,13 @@ def _print(report: dict[str, Any], done: "Backtest") -> None:
         else "no row was judged"
     )
     click.echo()
-    heads = ("log loss", "entropy", "MAE 50+", "pred/actual", "deviance", "90% interval", "exact")
-    show_table(("predictor", *heads), ((one.predictor, *_cells(one)) for one in judged), right=heads)
+    show_table(("predictor", *HEADS), ((one.predictor, *cells(one)) for one in judged), right=HEADS)
     click.echo()
     segments = [one for one in report["segments"] if one.predictor in SEGMENTED]
     show_table(
-        ("by", "of", "rows", "predictor", *heads),
-        ((one.axis, one.segment, f"{one.rows:,}", one.predictor, *_cells(one)) for one in segments),
-        right=("rows", *heads),
+        ("by", "of", "rows", "predictor", *HEADS),
+        ((one.axis, one.segment, f"{one.rows:,}", one.predictor, *cells(one)) for one in segments),
+        right=("rows", *HEADS),
     )
     click.echo()
     points = report["calibration_curve"]["served"]
@@ -177,7 +161,8 @@ def _print(report: dict[str, Any], done: "Backtest") -> None:
         click.echo(f"verdict: {line}")
 
 
-def _cells(one: "Measures") -> tuple[str, ...]:
+def cells(one: "Measures") -> tuple[str, ...]:
+    """A predictor's measures under ``HEADS``."""
     return (
         f"{one.log_loss:.6f}",
         _number(one.normalized_entropy, ".4f"),
@@ -194,7 +179,7 @@ def _number(value: float | None, spelling: str) -> str:
 
 
 @contextlib.contextmanager
-def _progress() -> Iterator[Callable[[int, int], None]]:
+def progress_of(doing: str) -> Iterator[Callable[[int, int], None]]:
     """A bar on standard error where that is a terminal, else nothing."""
     if not sys.stderr.isatty():
         yield lambda _done, _total: None
@@ -202,7 +187,7 @@ def _progress() -> Iterator[Callable[[int, int], None]]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn("walking"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextColumn(doing), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("", total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
