@@ -18,6 +18,7 @@ ROLLUPS: Final = "ads.rollups"
 INSIGHTS: Final = "insights.cross-platform"
 INSIGHTS_LATEST: Final = "insights.latest"
 PREDICTIONS: Final = "predictions.ctr"
+SCORECARDS: Final = "scorecards.ctr"
 DEAD_LETTERS: Final = "ads.dead-letters"
 
 FACT_TOPICS: Final = (CAMPAIGN_LINKS, RATES, ACCOUNTS)

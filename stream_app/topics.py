@@ -150,6 +150,7 @@ def plan(settings: Settings) -> tuple[Topic, ...]:
         routed(name(settings, names.INSIGHTS), keep_days=30),
         routed(name(settings, names.INSIGHTS_LATEST), past_horizon=True),
         routed(name(settings, names.PREDICTIONS), keep_days=30),
+        routed(name(settings, names.SCORECARDS)),
         Topic(
             name=name(settings, names.DEAD_LETTERS),
             partitions=count,
