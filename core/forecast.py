@@ -94,40 +94,47 @@ def forecast(
 
 
 def _row(campaign: Campaign, windows: Sequence[Window], learned: CtrStream) -> Row:
-    labels = [_label(campaign, window, learned.learned_until_ms) for window in windows]
+    labels: list[Label | None] = []
     shown: list[dict[str, Shown]] = []
-    for window, label in zip(windows, labels, strict=True):
+    of_days: tuple[Label, dict[str, Shown]] | None = None
+    for window in windows:
         latest = campaign.latest(window)
-        if label is None or latest is None:
+        if latest is None:
+            labels.append(None)
             shown.append({})
-        elif window.days and shown and windows[len(shown) - 1].days:
-            shown.append(shown[-1])
+        elif not window.days:
+            label = _hour(campaign, window, latest, learned.learned_until_ms)
+            labels.append(label)
+            shown.append(_shown(campaign, latest // HOURS_A_DAY + 1, label.feature_end_ms, learned))
         else:
-            newest = latest if window.days else latest // HOURS_A_DAY + 1
-            shown.append(_shown(campaign, newest, label.feature_end_ms, learned))
+            if of_days is None:
+                label = _day(campaign, window, latest, learned.learned_until_ms)
+                of_days = label, _shown(campaign, latest, label.feature_end_ms, learned)
+            labels.append(of_days[0]._replace(ordinal=of_days[0].ordinal + window.days - 1))
+            shown.append(of_days[1])
     return Row(campaign, labels, shown, sorted({platform for of_window in shown for platform in of_window}))
 
 
-def _label(campaign: Campaign, window: Window, learned_until_ms: int) -> Label | None:
-    latest = campaign.latest(window)
-    if latest is None:
-        return None
-    end_ms = campaign.end_ms(window, latest)
-    feature_end_ms = max(end_ms, learned_until_ms)
-    if not window.days:
-        first = max(latest + 1, ceil(learned_until_ms / HOUR_MS))
-        return Label(first, first * HOUR_MS, feature_end_ms)
-    after, start_ms = latest + 1, end_ms
+def _hour(campaign: Campaign, window: Window, latest: int, learned_until_ms: int) -> Label:
+    first = max(latest + 1, ceil(learned_until_ms / HOUR_MS))
+    return Label(first, first * HOUR_MS, max(campaign.end_ms(window, latest), learned_until_ms))
+
+
+def _day(campaign: Campaign, window: Window, latest: int, learned_until_ms: int) -> Label:
+    """The first day of a window to predict."""
+    first, start_ms = latest + 1, campaign.end_ms(window, latest)
+    feature_end_ms = max(start_ms, learned_until_ms)
     if start_ms < learned_until_ms:
         zones = {rollup.zone for rollup in campaign.by_day.get(latest, {}).values() if not rollup.withdrawn}
-        after = max(after, learned_until_ms // DAY_MS - 1)
-        while (start_ms := max(end_of_day(after - 1, zone) for zone in zones)) < learned_until_ms:
-            after += 1
-    return Label(after + window.days - 1, start_ms, feature_end_ms)
+        first = max(first, learned_until_ms // DAY_MS - 1)
+        while (start_ms := max(end_of_day(first - 1, zone) for zone in zones)) < learned_until_ms:
+            first += 1
+    return Label(first, start_ms, feature_end_ms)
 
 
 def _shown(campaign: Campaign, newest: int, feature_end_ms: int, learned: CtrStream) -> dict[str, Shown]:
     last = learned.predictor.last_day
+    last = newest - DAYS if last is None else last
     sums: dict[str, list[float]] = {}
     for day in range(newest, newest - DAYS, -1):
         covered: dict[str, float] = {}
@@ -140,7 +147,7 @@ def _shown(campaign: Campaign, newest: int, feature_end_ms: int, learned: CtrStr
                 impressions, clicks = totals.values[IMPRESSIONS] or 0, totals.values[CLICKS] or 0
                 own[2] += impressions
                 own[3] += clicks
-                if last is None or day > last:
+                if day > last:
                     own[0] += impressions
                     own[1] += clicks
             part = (min(rollup.covered_ms, feature_end_ms) - rollup.start_ms) / DAY_MS
