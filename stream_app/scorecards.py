@@ -1,10 +1,11 @@
 """Scorecards of CTR predictions as partitions publish them: read from their topic, merged, and in a few numbers."""
 
+import time
 from collections.abc import Iterable, Sequence
 from functools import reduce
 from typing import Any, Final
 
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from core.learning.baselines import PLATFORM_MEAN
 from core.learning.measures import Measures, measures
@@ -19,6 +20,7 @@ from stream_app.settings import Settings
 from stream_app.topics import name
 
 ANSWER_S: Final = 10.0
+LEADERLESS: Final = (KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE)
 LOG_LOSSES: Final = (DEFAULT, MODEL, PLATFORM_MEAN)
 
 
@@ -43,7 +45,7 @@ def newest(settings: Settings) -> dict[int, LearnedScorecard]:
 
 def _last(consumer: Any, place: TopicPartition) -> LearnedScorecard | None:
     """The last record of a partition. There are but a few: the topic is compacted under one key a partition."""
-    low, high = consumer.get_watermark_offsets(place, timeout=ANSWER_S)
+    low, high = _extent(consumer, place)
     if high <= low:
         return None
     place.offset = low
@@ -57,6 +59,20 @@ def _last(consumer: Any, place: TopicPartition) -> LearnedScorecard | None:
             raise KafkaException(message.error())
         payload = message.value() or payload
     return None if payload is None else scorecard_codec.decode(payload)
+
+
+def _extent(consumer: Any, place: TopicPartition) -> tuple[int, int]:
+    """A partition's first and next offset, when it has a leader, as a new topic's has after a moment."""
+    until = time.monotonic() + ANSWER_S
+    while True:
+        try:
+            low, high = consumer.get_watermark_offsets(place, timeout=ANSWER_S)
+        except KafkaException as failure:
+            if failure.args[0].code() not in LEADERLESS or time.monotonic() > until:
+                raise
+            time.sleep(0.1)
+        else:
+            return low, high
 
 
 def merged(cards: Iterable[LearnedScorecard]) -> Scorecard | None:
