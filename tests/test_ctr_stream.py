@@ -92,7 +92,7 @@ def test_more_clicks_than_impressions_are_as_many() -> None:
     assert learned(few) == learned(equal)
 
 
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 @given(st.sets(st.integers(0, 44)), st.sampled_from((1, 10**9)))
 def test_any_batching_learns_the_same(cuts: set[int], at_once: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
