@@ -4,10 +4,10 @@ Windows are computed from rollups whenever they are due; per window only its pha
 kept. A window is preliminary until the watermark passes its end and lateness, then final once, and corrected by every
 change of content after that, until it is frozen: past the horizon, no report of it is taken any more.
 
-A checkpoint's table writes are ordered: insights that a crash kept back, rates, rollups, windows, the mark, deletes.
-The mark says which checkpoints are known to have been published; what came later is published again after a crash,
-under the same versions. A window is not published anew together with what a crash kept back of it, so no reader misses
-one.
+A checkpoint's table writes are ordered: what was learned of CTR (``core.ctr_stream``), insights that a crash kept back,
+rates, rollups, windows, the mark, deletes. The mark says which checkpoints are known to have been published; what came
+later is published again after a crash, under the same versions. A window is not published anew together with what a
+crash kept back of it, so no reader misses one.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -17,12 +17,14 @@ from core import stored
 from core.aggregate import TableWrite
 from core.campaign import Campaign, changed_hours
 from core.closing import Closing
+from core.ctr_stream import CtrStream
 from core.emission import Emission, advance, current, emission, render
 from core.forecast import forecast
 from core.hot_windows import newest_windows
 from core.insight import Part
 from core.insight_config import InsightConfig
 from core.kept_back import Due, KeptBack
+from core.learning.ctr_model import CtrModel
 from core.published import Published, in_phase, shown_as
 from core.repricing import Repricing
 from core.shelf import Found, Shelf
@@ -33,6 +35,7 @@ from schemas import rollup as rollup_codec
 from schemas.insight import CrossPlatformInsight, Phase
 from schemas.prediction import CtrPrediction
 from schemas.rollup import RateFact, Rollup, Watermark
+from schemas.scorecard import LearnedScorecard
 
 __all__ = ["Campaigns", "Checkpoint", "Emission", "InsightConfig"]
 
@@ -40,12 +43,13 @@ NEVER: Final = -(1 << 62)
 
 
 class Checkpoint(NamedTuple):
-    """What one checkpoint does, in this order: table writes; insights and predictions; hot insights."""
+    """Table writes; what is published after them, the scorecard if a day was learned; what Redis is told."""
 
     writes: list[TableWrite]
     emissions: list[Emission]
     predictions: list[CtrPrediction]
     hot: list[Emission]
+    scorecard: LearnedScorecard | None = None
 
 
 GroupKey = tuple[str, int]
@@ -73,6 +77,7 @@ class Campaigns:
         self._windows = {window.name: window for window in self.config.windows}
         self._reach = self.config.reach
         self._shelf = Shelf(table, self._reach, self.config.decoded)
+        self.ctr = CtrStream(self.config.profile, self.config.kept_days)
         self._floor = 0
         self._settled_floor = 0
         self._ahead = -1
@@ -105,7 +110,9 @@ class Campaigns:
             for partition, watermark in state.mark.watermarks:
                 state.watermarks.observe(partition, watermark)
             state._floor = state._settled_floor = max(state.mark.floor, state.config.floor(state.watermarks.value))
-        found = state._shelf.scan(state.mark)
+        state.ctr = CtrStream.restore(table, state.config.profile, state.config.kept_days)
+        found = state._shelf.scan(state.mark, state.ctr.captured)
+        state.ctr.restore_days(found.days, found.open, table)
         state._deletes = found.expired
         for closes_ms, campaign_id, day in found.closing:
             state._closing.watch(campaign_id, day, closes_ms)
@@ -152,6 +159,7 @@ class Campaigns:
         if isinstance(message, Watermark):
             self.watermarks.observe(message.partition, message.watermark_ms)
             self._floor = max(self._floor, self.config.floor(self.watermarks.value))
+            self.ctr.observe(self.watermarks.value, self._shelf)
             return
         if isinstance(message, RateFact):
             if self._rates.days_of(message)[-1] + self._reach >= self._floor:
@@ -169,6 +177,7 @@ class Campaigns:
         key = stored.rollup_key(message)
         if replaced is None:
             self._shelf.note_rollup(campaign.campaign_id, key, message.day)
+            self.ctr.note(campaign.campaign_id, message.day)
         self._rollups[key] = stored.pack_rollup(offset, payload)
         self._changed_campaigns.add(campaign.campaign_id)
         self._mark_dirty(campaign, message, replaced, offset)
@@ -187,7 +196,8 @@ class Campaigns:
     @property
     def pending(self) -> bool:
         """Whether a checkpoint would write, or may publish, anything."""
-        return self._changed or any((self._rollups, self._repricing, self._dirty, self._kept.waiting, self._deletes))
+        waiting = (self._rollups, self._repricing, self._dirty, self._kept.waiting, self._deletes, self.ctr.pending)
+        return self._changed or any(waiting)
 
     @property
     def waiting(self) -> int:
@@ -205,6 +215,7 @@ class Campaigns:
         in the checkpoint after.
         """
         self._sequence += 1
+        learned = self.ctr.take()
         watermark = self.watermarks.value
         for campaign, rollup, place in self._repricing.take(self._shelf):
             self._mark_dirty(campaign, rollup, None, place)
@@ -213,7 +224,7 @@ class Campaigns:
         emissions = list(again.values())
         # A changed rate may change every window.
         changed = {campaign_id for campaign_id, _ in again} if self._repricing.unsaved else self._changed_campaigns
-        writes = self._kept.save(again, changed, self._dirty, self._sequence)
+        writes = learned + self._kept.save(again, changed, self._dirty, self._sequence)
         for due in list(self._dirty):
             if due not in again:
                 emitted = self._emit(due, watermark, now_ms, preliminary=preliminary)
@@ -242,7 +253,7 @@ class Campaigns:
         self._shelf.evict(unsaved)
         self.mark.published = self._sequence
         self._changed = bool(again)
-        return Checkpoint(writes, emissions, predictions, hot)
+        return Checkpoint(writes, emissions, predictions, hot, self.ctr.take_scorecard())
 
     def _take_writes(self) -> list[TableWrite]:
         writes = [TableWrite(key, value) for key, value in [*self._repricing.save(), *self._rollups.items()]]
@@ -255,7 +266,7 @@ class Campaigns:
 
     def _take_deletes(self, floor: int) -> list[TableWrite]:
         deletes = [*self._deletes, *self._kept.take_published(self.mark.published), *self._shelf.expire(floor)]
-        deletes += self._repricing.expire(floor - self._reach)
+        deletes += [*self._repricing.expire(floor - self._reach), *self.ctr.take_deletes()]
         self._deletes = []
         return [TableWrite(key, None) for key in deletes]
 
@@ -364,21 +375,22 @@ class Campaigns:
                 yield in_phase(insight, Phase.FINAL if final else Phase.PRELIMINARY)
 
     def predictions(self) -> list[CtrPrediction]:
-        """The predictions for every campaign's next windows."""
+        """The predictions for every campaign's next windows, when all closed days are learned."""
+        self.ctr.learn()
         found = [self._shelf.peek(campaign_id) for campaign_id in self._shelf.ids()]
         return self._forecast([campaign for campaign in found if campaign is not None])
 
+    def adopt(self, model: CtrModel | None, model_id: str) -> None:
+        """Judge another CTR model from now on, between checkpoints; without one the default serves."""
+        self.ctr.adopt(model, model_id)
+
     def _forecast(self, campaigns: list[Campaign]) -> list[CtrPrediction]:
-        return [
-            prediction
-            for window in self.config.windows
-            for prediction in forecast(campaigns, window, self.config.profile, self.config.prior)
-        ]
+        return forecast(campaigns, self.config.windows, self.config.profile, self.ctr)
 
     def sizes(self) -> dict[str, int]:
         """How much is held in memory."""
         return {
-            **self._shelf.sizes(),
+            **(self._shelf.sizes() | self.ctr.sizes()),
             "dirty": len(self._dirty),
             "forced": len(self._forced),
             "closing": len(self._closing),

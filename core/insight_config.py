@@ -7,7 +7,6 @@ import msgspec
 
 from core.profile import DEFAULT_PROFILE, Profile
 from core.rates import RateTable
-from core.shrinkage import DEFAULT_PRIOR, CtrPrior
 from core.window import Window, parse_window
 from schemas.event import DAY_MS
 from schemas.platform import Platform
@@ -17,7 +16,7 @@ GRACE_MS: Final = DAY_MS
 
 
 class InsightConfig(msgspec.Struct, frozen=True):
-    """Windows to compute, benchmarks, the CTR prior, exchange rates, and when a window is final: its end plus the
+    """Windows to compute, benchmarks, exchange rates, and when a window is final: its end plus the
     platforms' lateness.
 
     ``horizon_ms`` is for how long after a day began reports of it are taken, None for ever: windows that ended before
@@ -27,7 +26,6 @@ class InsightConfig(msgspec.Struct, frozen=True):
 
     windows: tuple[Window, ...] = tuple(parse_window(name) for name in ("1h", "24h", "7d"))
     profile: Profile = DEFAULT_PROFILE
-    prior: CtrPrior = DEFAULT_PRIOR
     final_after_ms: dict[str, int] = {}
     emit_interval_ms: int = 1_000
     horizon_ms: int | None = None
@@ -48,6 +46,11 @@ class InsightConfig(msgspec.Struct, frozen=True):
         if self.horizon_ms is None:
             return 0
         return max(0, (watermark_ms - self.horizon_ms - GRACE_MS) // DAY_MS - 1)
+
+    @property
+    def kept_days(self) -> int | None:
+        """For how many days without a row a series of CTR predictions is kept: as long as its rollups may be."""
+        return None if self.horizon_ms is None else (self.horizon_ms + GRACE_MS) // DAY_MS + 1 + self.reach
 
     @property
     def reach(self) -> int:

@@ -29,9 +29,13 @@ class Computed(msgspec.Struct, frozen=True):
 
 
 def compute(
-    batches: Iterable[tuple[str, int, Sequence[SourceRecord]]], ingest: Ingest, config: InsightConfig
+    batches: Iterable[tuple[str, int, Sequence[SourceRecord]]],
+    ingest: Ingest,
+    config: InsightConfig,
+    *,
+    predictions: bool = False,
 ) -> Computed:
-    """Insights and predictions from batches of (base topic, partition, records).
+    """Insights and, with ``predictions``, these from batches of (base topic, partition, records).
 
     Facts of accounts must be known before rows are read: an iterator gives its batches of ``ads.accounts`` first, in
     a sequence they may lie anywhere. Raises ``ValueError`` for an iterator that gives them later.
@@ -70,7 +74,7 @@ def compute(
         campaigns.apply(position, payload)
     return Computed(
         insights=list(campaigns.insights()),
-        predictions=campaigns.predictions(),
+        predictions=campaigns.predictions() if predictions else [],
         accounting=account(aggregate.tallies.values(), rows),
         rejected=rejected,
         unlinked=aggregate.unlinked(),

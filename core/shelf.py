@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 from core import stored
 from core.campaign import ByDay, Campaign, Owner
 from core.published import Published
-from core.stored import AGAIN, MARK_KEY, RATE, WINDOWS, Mark
+from core.stored import AGAIN, CTR, MARK_KEY, RATE, WINDOWS, Mark
 from core.window import WindowKey
 from schemas.rollup import Rollup
 
@@ -22,7 +22,8 @@ EXPIRED_AT_ONCE: Final = 10_000
 
 class Found(NamedTuple):
     """What a restart must look at: rollups past the settled ones, windows by when they close, windows that may not
-    have been published, insights kept for that, rates, and keys below the floor.
+    have been published, insights kept for that, rates, closed days to learn, rollups (campaign and day) of open days,
+    and keys below the floor.
     """
 
     unsettled: list[bytes]
@@ -30,6 +31,8 @@ class Found(NamedTuple):
     unpublished: list[tuple[str, int]]
     again: list[bytes]
     rates: list[bytes]
+    days: list[bytes]
+    open: list[tuple[str, int]]
     expired: list[bytes]
 
 
@@ -50,9 +53,11 @@ class Shelf:
     def __len__(self) -> int:
         return len(self._keys)
 
-    def scan(self, mark: Mark) -> Found:
-        """Index the table by its keys. Raises ``ValueError`` for values of another version."""
-        found = Found([], [], [], [], [], [])
+    def scan(self, mark: Mark, closed: int = -1) -> Found:
+        """Index the table by its keys. Days after ``closed`` are open. Raises ``ValueError`` for values of another
+        version.
+        """
+        found = Found([], [], [], [], [], [], [], [])
         unsettled, unpublished = (number.to_bytes(8, "big") for number in (mark.settled + 1, mark.published + 1))
         version, reach, floor = stored.VERSION[0], self._reach, mark.floor
         for key, value in self._table.items():
@@ -67,7 +72,13 @@ class Shelf:
             if kind == RATE:
                 found.rates.append(key)
                 continue
+            if kind == CTR:
+                if campaign_id == "day":
+                    found.days.append(key)
+                continue
             windows = kind == WINDOWS
+            if number > closed and not windows:
+                found.open.append((campaign_id, number))
             end = number if windows else number + reach
             if end < floor:
                 found.expired.append(key)

@@ -9,6 +9,9 @@ platform campaign, day)``
 ``("windows", campaign, "", last day)``    highest sequence (8), when the first preliminary one is final (8), windows
 ``("rate", currency, "", day)``            position (8), the rate as it came
 ``("again", campaign, window, ordinal)``   sequence (8), changed (1), an insight that a crash may have kept back
+``("ctr", "day", "", day)``                a closed day's counts that wait to be learned
+``("ctr", "state", "a" or "b", n)``        generation (8), chunks (4), the n-th chunk of what was learned
+``("ctr", "captured", "", 0)``             the last day that was closed (8)
 ``("mark", "", "", 0)``                    ``Mark``
 =========================================  =========================================================================
 """
@@ -27,6 +30,7 @@ VERSION: Final = b"\x01"
 WINDOWS: Final = "windows"
 AGAIN: Final = "again"
 RATE: Final = "rate"
+CTR: Final = "ctr"
 OPEN_END: Final = (1 << 62).to_bytes(8, "big")
 """Of windows none of which is preliminary."""
 
@@ -86,6 +90,14 @@ def windows_key(campaign_id: str, last_day: int) -> bytes:
 def again_key(campaign_id: str, key: WindowKey) -> bytes:
     """Where an insight is kept until it is known to have been published."""
     return _pack((AGAIN, campaign_id, *key))
+
+
+def ctr_key(what: str, slot: str, number: int) -> bytes:
+    """Where something of what is learned of CTR is kept."""
+    return _pack((CTR, what, slot, number))
+
+
+CAPTURED_KEY: Final = ctr_key("captured", "", 0)
 
 
 def check_version(key: bytes, value: bytes) -> None:

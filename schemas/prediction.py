@@ -9,9 +9,9 @@ from typing import Final
 import msgspec
 
 
-class CtrInputs(msgspec.Struct, frozen=True, kw_only=True):
-    """What a rate was computed from: decayed counts, and the prior that they were shrunk towards (strength in
-    impressions).
+class CtrInputs(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What a rate was computed from: the last days' counts, the platform's own rate and what it is worth as a prior, in
+    impressions, and the impressions that the window is expected to have.
     """
 
     impressions: float
@@ -21,10 +21,11 @@ class CtrInputs(msgspec.Struct, frozen=True, kw_only=True):
     expected_impressions: float
 
 
-class CtrRate(msgspec.Struct, frozen=True, kw_only=True):
+class CtrRate(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A probability with the 90 % interval of the CTR that will be observed on the expected impressions.
 
-    ``source`` is ``empirical_bayes``, or ``prior`` where the platform has shown no impression.
+    ``source`` is ``empirical_bayes``, ``model``, or ``prior`` where the campaign has shown no impression on the
+    platform.
     """
 
     rate: float
@@ -37,7 +38,10 @@ class CtrRate(msgspec.Struct, frozen=True, kw_only=True):
 class CtrPrediction(msgspec.Struct, frozen=True, kw_only=True):
     """Schema version 1. ``platforms`` holds a rate for each platform that the campaign runs on.
 
-    ``label_window_start`` is the ``window_start`` of the insight that will show what happened.
+    ``label_window_start`` is the ``window_start`` of the insight that will show what happened. ``feature_end`` is the
+    instant before which all features lie. ``confidence`` is that of the last days' impressions, 0 to 1; ``consistency``
+    says how far the platforms agree, each rate placed in its benchmark band, None for one platform. ``learned_to`` is
+    the end of the last day that was learned, None before the first.
     """
 
     schema_version: int = 1
@@ -58,6 +62,9 @@ class CtrPrediction(msgspec.Struct, frozen=True, kw_only=True):
     inputs: CtrInputs
     platforms: dict[str, CtrRate]
     platforms_used: list[str]
+    confidence: float | None = None
+    consistency: float | None = None
+    learned_to: str | None = None
 
 
 _encoder: Final = msgspec.json.Encoder(order="deterministic")

@@ -19,6 +19,7 @@ INSIGHTS: Final = "insights.cross-platform"
 INSIGHTS_LATEST: Final = "insights.latest"
 PREDICTIONS: Final = "predictions.ctr"
 MODELS: Final = "models.ctr"
+SCORECARDS: Final = "scorecards.ctr"
 DEAD_LETTERS: Final = "ads.dead-letters"
 
 FACT_TOPICS: Final = (CAMPAIGN_LINKS, RATES, ACCOUNTS)

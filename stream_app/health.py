@@ -7,6 +7,7 @@ from faust.types import TP
 
 from core.accounting import account
 from schemas import topics as names
+from stream_app.scorecards import summary
 from stream_app.topics import name
 
 if TYPE_CHECKING:
@@ -69,6 +70,13 @@ def status(app: "ParallaxApp") -> dict[str, Any]:
                 ("aggregate", app.aggregate.checkpoints),
                 ("insights", app.insights.checkpoints),
             )
+        },
+        "predictions": summary(
+            [card for state in app.insights.partitions.values() if (card := state.ctr.scorecard()) is not None]
+        )
+        | {
+            "days_to_learn": sum(state.ctr.waiting for state in app.insights.partitions.values()),
+            "forgotten": next((why for state in app.insights.partitions.values() if (why := state.ctr.forgotten)), ""),
         },
         "published": app.insights.published,
         "too_large": app.insights.too_large,

@@ -1,4 +1,4 @@
-"""INSIGHTS: rollups change campaigns; insights and predictions go to their topics, hot ones to Redis."""
+"""INSIGHTS: rollups change campaigns; insights, predictions and scorecards go to their topics, hot ones to Redis."""
 
 import threading
 import time
@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from core.campaigns import Campaigns, Checkpoint, Emission, InsightConfig
 from schemas import dead_letter
 from schemas import prediction as prediction_codec
+from schemas import scorecard as scorecard_codec
 from schemas import topics as names
 from schemas.calendar import instant_ms
 from schemas.dead_letter import SourcePosition
@@ -47,6 +48,7 @@ class InsightStage(PartitionedStage[Campaigns]):
         self._insights = name(settings, names.INSIGHTS)
         self._latest = name(settings, names.INSIGHTS_LATEST)
         self._predictions = name(settings, names.PREDICTIONS)
+        self._scorecards = name(settings, names.SCORECARDS)
         self._rebuild: Iterator[list[HotEntry]] | None = None
         self._dead_letters = name(settings, names.DEAD_LETTERS)
         self.published = 0
@@ -79,7 +81,11 @@ class InsightStage(PartitionedStage[Campaigns]):
             if self._hot is not None:
                 self._hot.offer(_entries(checkpoint.hot, checkpoint.predictions))
 
-        return Work(checkpoint.writes, list(self._outgoing(checkpoint)), published)
+        outgoing = list(self._outgoing(checkpoint))
+        if checkpoint.scorecard is not None:
+            value = scorecard_codec.encode(checkpoint.scorecard)
+            outgoing.append(Outgoing(self._scorecards, partition, str(partition).encode(), value))
+        return Work(checkpoint.writes, outgoing, published)
 
     async def _finish(self) -> None:
         if self._hot is None:

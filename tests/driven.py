@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 
+from core import stored
 from core.aggregate import rollup_record
 from core.campaigns import Campaigns, Checkpoint, Emission
 from core.window import parse_window
@@ -46,6 +47,11 @@ def rollup(revision: int, clicks: int | None, **fields: Any) -> Rollup:
 
 def withdrawn(revision: int, **fields: Any) -> Rollup:
     return rollup(revision, None, withdrawn=True, zone="", start_ms=0, covered_ms=0, as_of_ms=0, basis="", **fields)
+
+
+def without_learning(table: Table) -> Table:
+    """A table but for what was learned of CTR."""
+    return {key: value for key, value in table.items() if stored.parse_key(key)[0] != stored.CTR}
 
 
 class Driven:

@@ -10,9 +10,7 @@ from core import stored
 from core.campaigns import Campaigns, InsightConfig
 from core.forecast import forecast
 from core.profile import DEFAULT_PROFILE
-from core.shrinkage import DEFAULT_PRIOR
 from core.stored import Mark
-from core.window import parse_window
 from schemas import prediction as prediction_codec
 from schemas.platform import Platform
 from schemas.prediction import CtrInputs, CtrPrediction, CtrRate
@@ -274,7 +272,9 @@ def test_features_end_before_the_label_begins() -> None:
     assert expected.label_start == "2026-03-07T11:00:00.000Z"
     beyond = rollup(2, 900, platform=Platform.TIKTOK, covered_ms=T0 + 23 * HOUR)
     driven.tell(beyond)
-    assert prediction(driven.state, "1h").inputs == expected.inputs
+    found = prediction(driven.state, "1h")
+    assert (found.inputs.impressions, found.inputs.clicks) == (expected.inputs.impressions, expected.inputs.clicks)
+    assert found.platforms["meta"] == expected.platforms["meta"]
     driven.tell(msgspec.structs.replace(beyond, revision=3, covered_ms=T0 + 11 * HOUR))
     assert prediction(driven.state, "1h").inputs.clicks == 905
 
@@ -286,7 +286,8 @@ def test_a_prediction_does_not_depend_on_the_batch_it_was_made_in() -> None:
         driven.tell(*days, rollup(1, 7 * name, campaign_id=str(name), platform=Platform.TIKTOK))
     together = driven.state.predictions()
     campaigns = [campaign for each in together if (campaign := driven.state.campaign(each.campaign_id))]
-    alone = [forecast([each], parse_window("24h"), DEFAULT_PROFILE, DEFAULT_PRIOR)[0] for each in campaigns]
+    windows = driven.config.windows
+    alone = [forecast([each], windows, DEFAULT_PROFILE, driven.state.ctr)[0] for each in campaigns]
     assert [prediction_codec.encode(each) for each in together] == [prediction_codec.encode(each) for each in alone]
 
 
@@ -336,8 +337,11 @@ def golden_prediction() -> CtrPrediction:
 
 
 def test_version_1_of_a_prediction_is_for_ever() -> None:
-    assert prediction_codec.encode(golden_prediction()) == PREDICTION_BYTES
     assert prediction_codec.decode(PREDICTION_BYTES) == golden_prediction()
+    news = {"confidence": 0.5, "consistency": 0.75, "learned_to": "2026-03-07T12:00:00.000Z"}
+    later = msgspec.structs.replace(golden_prediction(), **news)
+    added = b',"confidence":0.5,"consistency":0.75,"learned_to":"2026-03-07T12:00:00.000Z"}'
+    assert prediction_codec.encode(later) == PREDICTION_BYTES[:-1] + added
 
 
 def test_version_1_of_a_mark_is_for_ever() -> None:

@@ -283,6 +283,7 @@ def directly(links: Path, windows: tuple[str, ...]) -> tuple[list[bytes], list[b
         batches,
         Ingest(partitions=1, lateness=Lateness(horizon_ms=LATEST_MS, delta_ms=LATEST_MS)),
         InsightConfig(windows=tuple(map(parse_window, windows))),
+        predictions=True,
     )
     return list(map(insight.encode, computed.insights)), list(map(prediction.encode, computed.predictions))
 

@@ -101,6 +101,7 @@ def computed(tmp_path_factory: pytest.TempPathFactory) -> Computed:
         [(topic, partition, list(records)) for topic, partition, records in batches],
         Ingest(partitions=1, lateness=Lateness(horizon_ms=LATEST_MS)),
         InsightConfig(),
+        predictions=True,
     )
 
 

@@ -13,7 +13,16 @@ from schemas.link import Link, decode_link
 from schemas.platform import Platform
 from schemas.rate import decode_rate
 from schemas.rollup import RateFact
-from schemas.topics import DEAD_LETTERS, INGEST_TOPICS, INSIGHTS, INSIGHTS_LATEST, MODELS, PREDICTIONS, ROLLUPS
+from schemas.topics import (
+    DEAD_LETTERS,
+    INGEST_TOPICS,
+    INSIGHTS,
+    INSIGHTS_LATEST,
+    MODELS,
+    PREDICTIONS,
+    ROLLUPS,
+    SCORECARDS,
+)
 from schemas.topics import ROUTED as ROUTED_TOPIC
 from stream_app.cli import cli
 from stream_app.settings import Settings, variable
@@ -53,8 +62,8 @@ def test_every_setting_that_is_named_exists() -> None:
 
 
 def test_every_topic_that_is_named_exists() -> None:
-    known = {*INGEST_TOPICS, DEAD_LETTERS, INSIGHTS, INSIGHTS_LATEST, MODELS, PREDICTIONS, ROLLUPS}
-    named = set(re.findall(r"\b(?:ads|insights|models|predictions)\.[a-z][a-z-]*(?:\.[a-z]+)?", README))
+    known = {*INGEST_TOPICS, DEAD_LETTERS, INSIGHTS, INSIGHTS_LATEST, MODELS, PREDICTIONS, ROLLUPS, SCORECARDS}
+    named = set(re.findall(r"\b(?:ads|insights|models|predictions|scorecards)\.[a-z][a-z-]*(?:\.[a-z]+)?", README))
     assert named <= known | {ROUTED_TOPIC}
 
 

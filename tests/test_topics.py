@@ -43,6 +43,7 @@ def test_the_plan_has_every_topic_of_the_schemas() -> None:
         *names.INGEST_TOPICS,
         *(names.ROUTED, names.ROLLUPS, names.INSIGHTS, names.INSIGHTS_LATEST, names.PREDICTIONS, names.DEAD_LETTERS),
         names.MODELS,
+        names.SCORECARDS,
         *("px-blocks-changelog", "px-campaigns-changelog"),
     }
     assert planned.keys() == {f"t.{base}" for base in bases}
@@ -52,7 +53,7 @@ def test_co_partitioned_topics_have_equal_counts() -> None:
     settings = Settings(partitions=7)
     counts = {topic.name: topic.partitions for topic in topics.plan(settings)}
     co_partitioned = (
-        *(names.ROUTED, names.ROLLUPS, names.INSIGHTS, names.INSIGHTS_LATEST, names.PREDICTIONS),
+        *(names.ROUTED, names.ROLLUPS, names.INSIGHTS, names.INSIGHTS_LATEST, names.PREDICTIONS, names.SCORECARDS),
         *(topics.blocks_changelog(settings), topics.campaigns_changelog(settings)),
     )
     assert {counts[topic] for topic in co_partitioned} == {7}

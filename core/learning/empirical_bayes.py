@@ -12,6 +12,7 @@ Technometrics 52, 2010). The weights of a platform are sums of logarithms over r
 merges by addition.
 """
 
+from collections.abc import Sequence
 from itertools import product
 from math import exp
 from typing import Final
@@ -28,6 +29,7 @@ from core.learning.rate_filter import GREATEST_LOG_RATE, forward, log_score, obs
 
 MOST_LEVEL: Final = 2.0
 """Logarithm of the greatest common level."""
+LEAST_WEIGHT: Final = 1e-5
 PROFILE_STRENGTH: Final = 20.0
 """Impressions that the profile's rate is worth at first."""
 LEVEL_STRENGTH: Final = 1_000.0
@@ -114,14 +116,45 @@ class EmpiricalBayes:
         self.log_rate = np.concatenate((self.log_rate, target), axis=1)
         self.shape = np.concatenate((self.shape, worth), axis=1)
 
-    def predict(
-        self, series: Ints, ahead: float = 0.0, partly: tuple[Floats, Floats] | None = None
+    def predict(self, series: Ints) -> tuple[Floats, Floats]:
+        """The mean rate in the coming window and its shape (1 over its relative variance) for some series."""
+        mean, second = self._without_level(series)
+        return self._with_level(series, mean, second)
+
+    def predict_ahead(
+        self, series: Ints, ahead: Sequence[float], impressions: Floats, clicks: Floats
     ) -> tuple[Floats, Floats]:
-        """The mean rate in a window and its shape (1 over its relative variance) for some series: in the coming window
-        or, with ``ahead``, in the one so many steps later. ``partly`` is what the coming window has shown so far,
-        impressions and clicks, [r] each; it is taken into account and not kept.
+        """As ``predict``, for several windows so many steps after the coming one, [r, windows] each, given what the
+        coming window has shown so far, [r, windows] each, which is not kept. Hypotheses that weigh next to nothing on
+        every platform are left out.
         """
-        mean, second = self._without_level(series, ahead, partly)
+        weights = self.evidence.weights()
+        kept = np.flatnonzero(weights.max(axis=0) > LEAST_WEIGHT)
+        weights = (weights[:, kept] / weights[:, kept].sum(axis=1, keepdims=True))[self._platform[series]].T
+        place = np.ix_(kept, series)
+        before, noise = (self.log_rate[place], self.shape[place]), self.noise[kept]
+        reversion, volatility = self.reversion[kept], self.volatility[kept]
+        target = self._targets(series)[0][kept] if any(ahead) else None
+        found = []
+        for at, steps in enumerate(ahead):
+            shown, clicked = impressions[:, at], clicks[:, at]
+            if not at or not (
+                np.array_equal(shown, impressions[:, at - 1]) and np.array_equal(clicked, clicks[:, at - 1])
+            ):
+                log_rate, shape = observed(*before, noise, shown, clicked, GREATEST_LOG_RATE)
+                spread = 1 / shape
+            now, strayed = log_rate, spread
+            if steps and target is not None:
+                left = reversion**steps
+                now = left * log_rate + (1 - left) * target
+                strayed = left**2 * spread + volatility * (1 - left**2) / (1 - reversion**2)
+            rates = np.exp(now)
+            mean = _by_row(weights * rates)
+            second = _by_row(weights * rates**2 * (1 + strayed + noise))
+            found.append(self._with_level(series, mean, second, steps))
+        return np.stack([rate for rate, _ in found], axis=1), np.stack([shape for _, shape in found], axis=1)
+
+    def _with_level(self, series: Ints, mean: Floats, second: Floats, ahead: float = 0.0) -> tuple[Floats, Floats]:
         level, strayed = self.level.rate()
         group = self._platform[series]
         rate = np.clip(mean * (level ** (self.level.reversion**ahead))[group], 1e-7, 0.999)
@@ -164,23 +197,12 @@ class EmpiricalBayes:
             for own in weights
         ]
 
-    def _without_level(
-        self, series: Ints, ahead: float = 0.0, partly: tuple[Floats, Floats] | None = None
-    ) -> tuple[Floats, Floats]:
+    def _without_level(self, series: Ints) -> tuple[Floats, Floats]:
         """Mean and mean square of the rates, averaged over hypotheses."""
         weights = self.evidence.weights()[self._platform[series]].T
-        log_rate, shape = self.log_rate[:, series], self.shape[:, series]
-        if partly is not None:
-            log_rate, shape = observed(log_rate, shape, self.noise, *partly, GREATEST_LOG_RATE)
-        spread = 1 / shape
-        if ahead:
-            target, _ = self._targets(series)
-            kept = self.reversion**ahead
-            log_rate = kept * log_rate + (1 - kept) * target
-            spread = kept**2 * spread + self.volatility * (1 - kept**2) / (1 - self.reversion**2)
-        rates = np.exp(log_rate)
+        rates = np.exp(self.log_rate[:, series])
         mean = np.sum(weights * rates, axis=0)
-        return mean, np.sum(weights * rates**2 * (1 + spread + self.noise), axis=0)
+        return mean, np.sum(weights * rates**2 * (1 + 1 / self.shape[:, series] + self.noise), axis=0)
 
     def _targets(self, series: Ints | slice) -> tuple[Floats, Floats]:
         """The slow log rates that some series return to under each hypothesis, and the clicks that their priors are
@@ -201,3 +223,9 @@ class EmpiricalBayes:
         log_rate, shape = forward(self.log_rate, self.shape, target, self.reversion, self.volatility)
         self.log_rate = np.where(self.seen, log_rate, target)
         self.shape = np.where(self.seen, shape, worth)
+
+
+def _by_row(values: Floats) -> Floats:
+    """Sums over hypotheses, [r] of [m, r], that are the same to the last bit however many rows there are."""
+    sums: Floats = np.ascontiguousarray(values.T).sum(axis=1)
+    return sums

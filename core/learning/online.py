@@ -7,7 +7,8 @@ restatements of open days need nothing. A restatement of a closed day is not lea
 The state is a function of the closed days alone and survives as bytes.
 """
 
-from collections.abc import Sequence
+from collections import ChainMap
+from collections.abc import Collection, MutableMapping, Sequence
 from operator import attrgetter
 from typing import Final
 
@@ -65,9 +66,9 @@ ARRAYS: Final = (
 
 
 class Forecast(msgspec.Struct, frozen=True, eq=False):
-    """For r rows and the three ``HORIZONS``: rates and 90 % intervals, [r, 3], and where each row's rate comes from
+    """For r rows and h horizons (``HORIZONS``): rates and 90 % intervals, [r, h], and where each row's rate comes from
     (``empirical_bayes``, ``model`` or ``prior``). ``campaigns`` are those of the rows in order of appearance, with
-    their mixtures over platforms, [c, 3].
+    their mixtures over platforms, [c, h].
     """
 
     rate: Floats
@@ -132,23 +133,57 @@ class CtrPredictor:
         self._walk.learn(said, impressions, np.minimum(clicks, impressions), self.scorecard)
         self.last_day = day
 
-    def forecast(self, keys: Sequence[Key], impressions: Floats, clicks: Floats, expected: Floats) -> Forecast:
-        """Predictions for a batch, given what the open day has shown, [r] each, and the impressions that are expected
-        in each horizon, [r, 3]. Where none are expected the interval is that of the rate.
+    @property
+    def size(self) -> int:
+        """How many series there are."""
+        return len(self._series)
+
+    @property
+    def keys(self) -> list[Key]:
+        """The series, in order of their appearance."""
+        return list(self._series)
+
+    def forget(self, keys: Collection[Key]) -> None:
+        """Drop series. What they taught their platforms stays."""
+        kept = [key for key in self._series if key not in keys]
+        places = [self._series[key] for key in kept]
+        if len(kept) == self.size:
+            return
+        fresh, old = CtrPredictor(self._platforms, self._base_rate, self._config), self._walk
+        fresh._numbers(kept)
+        for name in ARRAYS:
+            value, blank = attrgetter(name)(old), attrgetter(name)(fresh._walk)
+            _set(fresh._walk, name, value if value.shape == blank.shape else value[..., places])
+        fresh._walk.model, fresh._walk.standings, fresh._walk.scored = old.model, old.standings, old.scored
+        self._walk, self._series, self._campaigns = fresh._walk, fresh._series, fresh._campaigns
+
+    def fitted(self) -> list[dict[str, float]]:
+        """What was fitted on each platform, with its mean ``rate``."""
+        rates = self._walk.default.platform_rate.rate()[0].tolist()
+        return [one | {"rate": rate} for one, rate in zip(self._walk.default.fitted(), rates, strict=True)]
+
+    def forecast(
+        self,
+        keys: Sequence[Key],
+        impressions: Floats,
+        clicks: Floats,
+        expected: Floats,
+        ahead: Sequence[float] = AHEAD,
+    ) -> Forecast:
+        """Predictions for a batch, given what the open day has shown, [r] or, where the horizons' features end at
+        different times, [r, h], and the impressions that are expected in each horizon, [r, h]. Where none are expected
+        the interval is that of the rate. ``ahead``: days from the open day to each horizon's middle.
         """
-        walk, series = self._walk, self._numbers(keys)
-        partly = (impressions, np.minimum(clicks, impressions))
+        walk, series = self._looked_up(keys)
+        shown, clicked = (np.broadcast_to(one.T, expected.T.shape).T for one in (impressions, clicks))
         serves = walk.promoted(series) == 1
-        now = walk.default.predict(series)
-        odds = walk.modelled(series, *now) / now[0] if serves.any() else np.ones(len(keys))
-        rates, shapes = [], []
-        for ahead in AHEAD:
-            rate, shape = walk.default.predict(series, ahead, partly)
-            rates.append(np.where(serves, np.minimum(rate * odds, 0.999), rate))
-            shapes.append(shape)
-        rate, shape = np.stack(rates, axis=1), np.stack(shapes, axis=1)
+        rate, shape = walk.default.predict_ahead(series, ahead, shown, np.minimum(clicked, shown))
+        if serves.any():
+            now = walk.default.predict(series)
+            odds = walk.modelled(series, *now) / now[0]
+            rate = np.where(serves[:, None], np.minimum(rate * odds[:, None], 0.999), rate)
         low, high = self._interval(rate, shape, expected)
-        known = walk.default.seen[series] | (impressions > 0)
+        known = walk.default.seen[series] | (shown.max(axis=1) > 0)
         source = np.where(serves, "model", np.where(known, "empirical_bayes", "prior")).tolist()
         campaigns, row = _numbered([campaign for campaign, _ in keys])
         share = _shares(row, len(campaigns), expected)
@@ -201,12 +236,26 @@ class CtrPredictor:
         """The series of the keys; new ones are appended."""
         new = [key for key in dict.fromkeys(keys) if key not in self._series]
         if new:
+            self._walk.extend(*self._described(new, self._campaigns))
             for key in new:
                 self._series[key] = len(self._series)
-            campaign = [self._campaigns.setdefault(name, len(self._campaigns)) for name, _ in new]
-            platform = [self._platforms.index(name) for _, name in new]
-            self._walk.extend(np.array(platform, dtype=np.int64), np.array(campaign, dtype=np.int64))
         return np.array([self._series[key] for key in keys], dtype=np.int64)
+
+    def _looked_up(self, keys: Sequence[Key]) -> tuple[Walk, Ints]:
+        """As ``_numbers``, but new ones are in the walk that is returned alone."""
+        new = [key for key in dict.fromkeys(keys) if key not in self._series]
+        if not new:
+            return self._walk, np.array([self._series[key] for key in keys], dtype=np.int64)
+        walk = self._walk.extended(*self._described(new, ChainMap({}, self._campaigns)))
+        added = {key: self.size + at for at, key in enumerate(new)}
+        at = [known if (known := self._series.get(key)) is not None else added[key] for key in keys]
+        return walk, np.array(at, dtype=np.int64)
+
+    def _described(self, new: Sequence[Key], numbers: MutableMapping[str, int]) -> tuple[Ints, Ints]:
+        """The platforms' and the campaigns' numbers; new campaigns get the next ones."""
+        campaign = [numbers.setdefault(name, len(numbers)) for name, _ in new]
+        platform = [self._platforms.index(name) for _, name in new]
+        return np.array(platform, dtype=np.int64), np.array(campaign, dtype=np.int64)
 
     def _interval(self, rate: Floats, shape: Floats, expected: Floats) -> tuple[Floats, Floats]:
         trials = np.where(expected > 0, expected, NO_LIMIT)
@@ -214,12 +263,15 @@ class CtrPredictor:
 
 
 def _restore(walk: Walk, name: str, values: bytes) -> None:
-    owner, _, attribute = name.rpartition(".")
-    holder = attrgetter(owner)(walk) if owner else walk
-    blank = getattr(holder, attribute)
+    blank = attrgetter(name)(walk)
     if len(values) != blank.nbytes:
         raise ValueError("the state of CTR predictions is of other hypotheses")
-    setattr(holder, attribute, np.frombuffer(values, dtype=blank.dtype).reshape(blank.shape).copy())
+    _set(walk, name, np.frombuffer(values, dtype=blank.dtype).reshape(blank.shape).copy())
+
+
+def _set(walk: Walk, name: str, values: np.ndarray) -> None:
+    owner, _, attribute = name.rpartition(".")
+    setattr(attrgetter(owner)(walk) if owner else walk, attribute, values)
 
 
 def _numbered(names: Sequence[str]) -> tuple[list[str], Ints]:
@@ -229,7 +281,7 @@ def _numbered(names: Sequence[str]) -> tuple[list[str], Ints]:
 
 
 def _summed(row: Ints, count: int, values: Floats) -> Floats:
-    """Sums over each campaign's rows, [c, 3] of [r, 3]."""
+    """Sums over each campaign's rows, [c, h] of [r, h]."""
     return np.stack([np.bincount(row, weights=column, minlength=count) for column in values.T], axis=1)
 
 

@@ -86,26 +86,37 @@ def count_interval(mean: Floats, variance: Floats, trials: Floats, level: Floats
 def _first(mean: Floats, variance: Floats, wanted: Floats, most: Floats) -> Floats:
     """The least whole count up to ``most`` whose mid-P value is at least ``wanted``; ``most`` where there is none.
 
-    Bisection around the Cornish-Fisher estimate, on the rows alone that are still open.
+    It is the first count whose distribution function is, or the next. Bisection around the Cornish-Fisher estimate, on
+    the rows alone that are still open.
     """
     spread, normal = np.sqrt(variance), ndtri(wanted)
     skew = (2 * variance / mean - 1) / spread
     guess = mean + spread * (normal + skew * (normal**2 - 1) / 6)
     around = 0.5 + GUESSED_WITHIN * spread
     first, last = np.clip(np.floor(guess - around), 0, most), np.clip(np.ceil(guess + around), 0, most)
-    found = _bisected(mean, variance, wanted, first, last)
+    found, below, upto = _bisected(mean, variance, wanted, first, last)
     # Only an answer at an end of its bracket may lie beyond it.
     ends = np.flatnonzero(((found == last) & (last < most)) | ((found == first) & (first > 0)))
     if ends.size:
-        found[ends] = _bisected(mean[ends], variance[ends], wanted[ends], np.zeros(ends.size), most[ends])
-    return found
+        again = _bisected(mean[ends], variance[ends], wanted[ends], np.zeros(ends.size), most[ends])
+        found[ends], below[ends], upto[ends] = again
+    for values, counts in ((below, found - 1), (upto, found)):
+        rows = np.flatnonzero(np.isnan(values))
+        values[rows] = distribution(counts[rows], mean[rows], variance[rows])
+    short: Floats = np.minimum(found + ((below + upto) / 2 < wanted), most)
+    return short
 
 
-def _bisected(mean: Floats, variance: Floats, wanted: Floats, first: Floats, last: Floats) -> Floats:
+def _bisected(
+    mean: Floats, variance: Floats, wanted: Floats, first: Floats, last: Floats
+) -> tuple[Floats, Floats, Floats]:
+    """The first count whose distribution function reaches ``wanted``, and the function before and at it where known."""
     low, high = first.copy(), last.copy()
+    below, upto = np.full(low.size, np.nan), np.full(low.size, np.nan)
     while (rows := np.flatnonzero(low < high)).size:
         middle = np.floor((low[rows] + high[rows]) / 2)
-        reached = mid_probability(middle, mean[rows], variance[rows]) >= wanted[rows]
-        high[rows] = np.where(reached, middle, high[rows])
-        low[rows] = np.where(reached, low[rows], middle + 1)
-    return high
+        value = distribution(middle, mean[rows], variance[rows])
+        reached = value >= wanted[rows]
+        high[rows], upto[rows] = np.where(reached, middle, high[rows]), np.where(reached, value, upto[rows])
+        low[rows], below[rows] = np.where(reached, low[rows], middle + 1), np.where(reached, below[rows], value)
+    return high, below, upto

@@ -3,6 +3,7 @@
 Whatever is fitted, retrained or promoted uses only windows that have closed.
 """
 
+from copy import copy
 from typing import Final
 
 import msgspec
@@ -72,6 +73,16 @@ class Walk:
         self.default.extend(platform, campaign)
         self.baselines.extend(platform)
         self.features.extend(platform.size)
+
+    def extended(self, platform: Ints, campaign: Ints) -> "Walk":
+        """A copy that has new series too, to predict with; what both know is shared."""
+        found = copy(self)
+        found.default, found.baselines, found.features = copy(self.default), copy(self.baselines), copy(self.features)
+        found.default.slow, found.default.pool = copy(self.default.slow), copy(self.default.pool)
+        found.default.pool.counts = copy(self.default.pool.counts)
+        found.baselines.counts, found.features.own = copy(self.baselines.counts), copy(self.features.own)
+        found.extend(platform, campaign)
+        return found
 
     def adopt(self, model: CtrModel | None) -> None:
         """Judge another model from now on; it serves nowhere until it has earned it."""

@@ -4,7 +4,19 @@ from pathlib import Path
 
 import click
 
-from stream_app.cli import about, backtest, dead_letters, demo, maturity, offline, records, replay, servers, train
+from stream_app.cli import (
+    about,
+    backtest,
+    dead_letters,
+    demo,
+    maturity,
+    offline,
+    records,
+    replay,
+    scorecard,
+    servers,
+    train,
+)
 from stream_app.cli.shell import OneLine
 
 
@@ -38,7 +50,7 @@ def cli(ctx: click.Context, config: Path | None) -> None:
     ctx.obj = config
 
 
-for module in (about, servers, records, replay, dead_letters, offline, maturity, backtest, train, demo):
+for module in (about, servers, records, replay, dead_letters, offline, maturity, backtest, train, scorecard, demo):
     for command in module.COMMANDS:
         cli.add_command(command)
 

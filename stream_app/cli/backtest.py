@@ -14,7 +14,7 @@ from stream_app.errors import SetupError
 
 if TYPE_CHECKING:
     from core.learning.backtest import Backtest, History
-    from core.learning.measures import Measures
+    from core.learning.measures import CurvePoint, Measures
     from stream_app.history import DailyRows
 
 SEGMENTED: Final = ("default", "model", "platform_mean")
@@ -126,8 +126,6 @@ def _report(done: "Backtest", past: "History", rows: "DailyRows", split: str, ho
 
 
 def _print(report: dict[str, Any], done: "Backtest") -> None:
-    from stream_app.cli.show import show_table
-
     judged: Sequence[Measures] = list(report["summary"].values())
     click.echo(
         f"{judged[0].rows:,} rows, {judged[0].impressions:,.0f} impressions, {report['windows']} windows of"
@@ -136,18 +134,7 @@ def _print(report: dict[str, Any], done: "Backtest") -> None:
         else "no row was judged"
     )
     click.echo()
-    show_table(("predictor", *HEADS), ((one.predictor, *cells(one)) for one in judged), right=HEADS)
-    click.echo()
-    segments = [one for one in report["segments"] if one.predictor in SEGMENTED]
-    show_table(
-        ("by", "of", "rows", "predictor", *HEADS),
-        ((one.axis, one.segment, f"{one.rows:,}", one.predictor, *cells(one)) for one in segments),
-        right=("rows", *HEADS),
-    )
-    click.echo()
-    points = report["calibration_curve"]["served"]
-    rows = ((f"{one.predicted:.3%}", f"{one.observed:.3%}", f"{one.impressions:,.0f}") for one in points)
-    show_table(("served: predicted", "observed", "impressions"), rows, right=("observed", "impressions"))
+    show_measures(judged, report["segments"], report["calibration_curve"]["served"])
     click.echo()
     for platform, standing in done.standings.items():
         state = "promoted" if standing.promoted else "not promoted"
@@ -159,6 +146,25 @@ def _print(report: dict[str, Any], done: "Backtest") -> None:
         click.echo(f"default on {printable(platform)}: {fitted}")
     for line in report["verdict"]:
         click.echo(f"verdict: {line}")
+
+
+def show_measures(
+    judged: "Sequence[Measures]", segmented: "Sequence[Measures]", points: "Sequence[CurvePoint]"
+) -> None:
+    """Tables of the predictors, of some of them by segment, and of the calibration curve of what serves."""
+    from stream_app.cli.show import show_table
+
+    show_table(("predictor", *HEADS), ((one.predictor, *cells(one)) for one in judged), right=HEADS)
+    click.echo()
+    segments = [one for one in segmented if one.predictor in SEGMENTED]
+    show_table(
+        ("by", "of", "rows", "predictor", *HEADS),
+        ((one.axis, one.segment, f"{one.rows:,}", one.predictor, *cells(one)) for one in segments),
+        right=("rows", *HEADS),
+    )
+    click.echo()
+    rows = ((f"{one.predicted:.3%}", f"{one.observed:.3%}", f"{one.impressions:,.0f}") for one in points)
+    show_table(("served: predicted", "observed", "impressions"), rows, right=("observed", "impressions"))
 
 
 def cells(one: "Measures") -> tuple[str, ...]:

@@ -77,9 +77,9 @@ def insights(
         raise SetupError("--rates needs a currency to convert into: set PARALLAX_REPORTING_CURRENCY")
     check([*sources, *chain(*facts.values())])
     batches = _batches(sources, facts, platform, account, arrival_ms)
-    computed = offline.compute(batches, ingest_config(settings, horizon), config)
+    computed = offline.compute(batches, ingest_config(settings, horizon), config, predictions=predictions)
     shown = [insight for insight in computed.insights if campaign in (None, insight.campaign_id)]
-    rates = [rate for rate in computed.predictions if predictions and campaign in (None, rate.campaign_id)]
+    rates = [rate for rate in computed.predictions if campaign in (None, rate.campaign_id)]
     if style == "json":
         _print_json(shown, rates)
     else:

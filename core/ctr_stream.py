@@ -1,0 +1,302 @@
+"""What one partition of the rollups log has taught about CTR: a function of the log's prefix, kept in its table.
+
+A day is taken when the partition's watermark has passed its end in the last zone and ``LEARN_AFTER_MS``: the counts of
+every campaign and platform with a rollup on it, as they are at that record of the log. So however the log is batched,
+the same counts are learned. They are learned at a checkpoint, the oldest days first and not too many at once; days that
+wait are kept in the table. Restatements that come later are not learned.
+
+A checkpoint's learning is written before all else and each day is taken once, so a crash between two writes repeats and
+loses nothing. The state fills several values and is written to two places in turn: one of them is always whole.
+"""
+
+from array import array
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Final
+
+import msgspec
+import numpy as np
+
+from core import stored
+from core.aggregate import TableWrite
+from core.learning.ctr_model import CtrModel
+from core.learning.online import CtrPredictor, Key
+from core.profile import Profile
+from core.shelf import Shelf
+from core.stored import Unreadable
+from schemas.event import DAY_MS, HOUR_MS
+from schemas.metrics import CLICKS, IMPRESSIONS
+from schemas.rollup import Rollup
+from schemas.scorecard import LearnedScorecard
+
+LAST_ZONE_MS: Final = 12 * HOUR_MS
+"""A date ends last in UTC-12."""
+LEARN_AFTER_MS: Final = 6 * HOUR_MS
+"""Platforms restate impressions and clicks within hours, and a day is learned but once. Later would be surer, yet until
+then a day is known to predictions as an open one only.
+"""
+SERIES_AT_ONCE: Final = 6_000
+"""Series times days that a checkpoint learns, at least a day: some 0.3 s."""
+LONGEST_GAP: Final = 366
+"""Days without any row that pass one by one. What was learned has faded by then."""
+CHUNK: Final = 512 * 1024
+SLOTS: Final = ("a", "b")
+
+
+class _Day(msgspec.Struct, array_like=True):
+    keys: list[Key]
+    impressions: list[int]
+    clicks: list[int]
+
+
+class _State(msgspec.Struct, array_like=True):
+    model_id: str
+    predictor: bytes
+    last_rows: list[int]
+
+
+_pack: Final = msgspec.msgpack.Encoder().encode
+_day: Final = msgspec.msgpack.Decoder(_Day)
+_state: Final = msgspec.msgpack.Decoder(_State)
+
+
+def last_closed(watermark_ms: int) -> int:
+    """The last day that is closed at a watermark."""
+    return (watermark_ms - LAST_ZONE_MS - LEARN_AFTER_MS) // DAY_MS - 1
+
+
+class CtrStream:
+    """The learning of one partition. ``captured`` is the last day that was taken from the log, −1 before the first.
+
+    Series without a row for ``kept_days`` are forgotten, None for never.
+    """
+
+    def __init__(self, profile: Profile, kept_days: int | None = None) -> None:
+        self.platforms = tuple(sorted(map(str, profile.platforms)))
+        rates = {str(platform): bands.ctr.ideal for platform, bands in profile.platforms.items()}
+        self.base_rate = np.array([rates[platform] for platform in self.platforms], dtype=np.float64)
+        self.predictor = CtrPredictor(self.platforms, self.base_rate)
+        self._kept_days = kept_days
+        self._last_row: dict[Key, int] = {}
+        self.model_id = ""
+        self.captured = -1
+        self.forgotten = ""
+        """Why what the table held could not be used."""
+        self._open: defaultdict[int, set[str]] = defaultdict(set)
+        self._waiting: dict[int, _Day] = {}
+        self._saved: set[int] = set()
+        self._generation = 0
+        self._saved_captured = -1
+        self._learned: list[int] = []
+        self._state_due = self._card_due = False
+
+    # The log
+
+    def note(self, campaign_id: str, day: int) -> None:
+        """A campaign has a rollup on a day."""
+        if day > self.captured:
+            self._open[day].add(campaign_id)
+
+    def observe(self, watermark_ms: int, shelf: Shelf) -> None:
+        """Take the days that are closed at a watermark."""
+        closed = last_closed(watermark_ms)
+        if closed <= self.captured:
+            return
+        for day in sorted(day for day in self._open if day <= closed):
+            # A crash may have kept a later day and not an earlier one.
+            if day in self._waiting:
+                del self._open[day]
+                continue
+            rows = self._rows(day, self._open.pop(day), shelf)
+            if rows.keys:
+                self._waiting[day] = rows
+        self.captured = closed
+
+    def _rows(self, day: int, campaigns: set[str], shelf: Shelf) -> _Day:
+        counts: dict[Key, array[int]] = {}
+        for campaign_id in sorted(campaigns):
+            campaign = shelf.peek(campaign_id)
+            if campaign is None:
+                continue
+            for platform, impressions, clicks in counted(campaign.by_day.get(day, {}).values()):
+                if platform in self.platforms:
+                    sums = counts.setdefault((campaign_id, platform), array("q", (0, 0)))
+                    sums[0] += impressions
+                    sums[1] += clicks
+        rows = sorted(counts.items())
+        return _Day([key for key, _ in rows], [sums[0] for _, sums in rows], [sums[1] for _, sums in rows])
+
+    # Learning
+
+    @property
+    def pending(self) -> bool:
+        """Whether a checkpoint would write anything of it."""
+        return bool(self._waiting) or self._state_due or self.captured != self._saved_captured
+
+    @property
+    def waiting(self) -> int:
+        """How many days wait to be learned."""
+        return len(self._waiting)
+
+    @property
+    def learned_until_ms(self) -> int:
+        """The instant before which all that was learned happened, in any zone; −1 for nothing."""
+        last = self.predictor.last_day
+        return -1 if last is None else (last + 1) * DAY_MS + LAST_ZONE_MS
+
+    def adopt(self, model: CtrModel | None, model_id: str) -> None:
+        """Judge another model from now on, between checkpoints; one that is judged already stays as it stands."""
+        if model_id != self.model_id or model is None:
+            self.predictor.adopt(model)
+            self.model_id = "" if model is None else model_id
+            self._state_due = True
+
+    def learn(self, most: int | None = None) -> None:
+        """Learn the days that wait, oldest first; with ``most`` until so many series times days are learned."""
+        spent = 0
+        for day in sorted(self._waiting):
+            if most is not None and spent and spent >= most:
+                break
+            rows, predictor = self._waiting.pop(day), self.predictor
+            last = predictor.last_day
+            if last is not None:
+                predictor.last_day = max(last, day - LONGEST_GAP)
+            shown, clicked = (np.array(values, dtype=np.float64) for values in (rows.impressions, rows.clicks))
+            predictor.close(day, rows.keys, shown, np.minimum(clicked, shown))
+            self._last_row |= dict.fromkeys(rows.keys, day)
+            if self._kept_days is not None:
+                ended = {key for key, seen in self._last_row.items() if seen < day - self._kept_days}
+                predictor.forget(ended)
+                for key in ended:
+                    del self._last_row[key]
+            spent += predictor.size
+            self._learned.append(day)
+            self._state_due = self._card_due = True
+
+    def scorecard(self) -> LearnedScorecard | None:
+        """The scorecard of all days so far."""
+        predictor = self.predictor
+        windows = predictor.scorecard.windows
+        if not windows:
+            return None
+        standings = {name: (one.promoted, one.reason) for name, one in predictor.standings.items()}
+        return LearnedScorecard(
+            first_day=min(windows),
+            last_day=max(windows),
+            model=self.model_id,
+            standings=standings,
+            card=predictor.scorecard.to_bytes(),
+        )
+
+    def take_scorecard(self) -> LearnedScorecard | None:
+        """The scorecard, if a day was learned since it was last taken."""
+        due, self._card_due = self._card_due, False
+        return self.scorecard() if due else None
+
+    # The table
+
+    def take(self) -> list[TableWrite]:
+        """Learn, and what is to be written before all else of a checkpoint."""
+        self.learn(SERIES_AT_ONCE)
+        writes = []
+        for day in sorted(self._waiting.keys() - self._saved):
+            writes.append(TableWrite(stored.ctr_key("day", "", day), stored.VERSION + _pack(self._waiting[day])))
+            self._saved.add(day)
+        if self._state_due:
+            writes += self._take_state()
+        if self.captured != self._saved_captured:
+            value = stored.VERSION + self.captured.to_bytes(8, "big", signed=True)
+            writes.append(TableWrite(stored.CAPTURED_KEY, value))
+            self._saved_captured = self.captured
+        return writes
+
+    def take_deletes(self) -> list[bytes]:
+        """Keys of days that are learned."""
+        deletes = [stored.ctr_key("day", "", day) for day in self._learned if day in self._saved]
+        self._saved.difference_update(self._learned)
+        self._learned = []
+        return deletes
+
+    def _take_state(self) -> list[TableWrite]:
+        self._state_due = False
+        self._generation += 1
+        payload = _pack(_State(self.model_id, self.predictor.to_bytes(), self._rows_in_order()))
+        chunks = [payload[at : at + CHUNK] for at in range(0, len(payload), CHUNK)]
+        head = stored.VERSION + self._generation.to_bytes(8, "big") + len(chunks).to_bytes(4, "big")
+        slot = SLOTS[self._generation % len(SLOTS)]
+        return [TableWrite(stored.ctr_key("state", slot, at), head + chunk) for at, chunk in enumerate(chunks)]
+
+    def _rows_in_order(self) -> list[int]:
+        return [self._last_row[key] for key in self.predictor.keys]
+
+    @classmethod
+    def restore(cls, table: Mapping[bytes, bytes], profile: Profile, kept_days: int | None = None) -> "CtrStream":
+        """What the table holds, but for the days that wait (``restore_days``). A state of other platforms or
+        hypotheses is given up; ``forgotten`` says so. Raises ``Unreadable``.
+        """
+        found = cls(profile, kept_days)
+        if (value := table.get(stored.CAPTURED_KEY)) is not None:
+            found.captured = found._saved_captured = int.from_bytes(value[1:], "big", signed=True)
+        whole = [held for slot in SLOTS if (held := _whole(table, slot)) is not None]
+        if not whole:
+            return found
+        found._generation, payload = max(whole)
+        try:
+            state = _state.decode(payload)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise Unreadable(f"the campaigns table holds learning that cannot be read: {error}") from error
+        try:
+            found.predictor = CtrPredictor.from_bytes(state.predictor, found.platforms, found.base_rate)
+            found.model_id = state.model_id
+            found._last_row = dict(zip(found.predictor.keys, state.last_rows, strict=True))
+        except ValueError as error:
+            found.forgotten = str(error)
+        found._card_due = found.predictor.last_day is not None
+        return found
+
+    def restore_days(
+        self, days: Sequence[bytes], rollups: Sequence[tuple[str, int]], table: Mapping[bytes, bytes]
+    ) -> None:
+        """The days that wait, of their keys, and the campaigns of the open days, as the table's index gives them."""
+        last = self.predictor.last_day
+        for key in days:
+            day = stored.parse_key(key)[3]
+            self._saved.add(day)
+            if last is not None and day <= last:
+                self._learned.append(day)
+                continue
+            try:
+                self._waiting[day] = _day.decode(table[key][1:])
+            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                raise Unreadable(f"the campaigns table holds a day that cannot be read: {error}") from error
+        self.captured = max(self.captured, -1 if last is None else last)
+        for campaign_id, day in rollups:
+            self.note(campaign_id, day)
+
+    def sizes(self) -> dict[str, int]:
+        """How much is held in memory."""
+        return {
+            "series": self.predictor.size,
+            "open_days": sum(map(len, self._open.values())),
+            "days_to_learn": sum(len(day.keys) for day in self._waiting.values()),
+        }
+
+
+def counted(rollups: Iterable[Rollup]) -> Iterator[tuple[str, int, int]]:
+    """Platform, impressions and clicks of each rollup with content."""
+    for rollup in rollups:
+        if rollup.day_totals is not None:
+            values = rollup.day_totals.values
+            yield str(rollup.platform), values[IMPRESSIONS] or 0, values[CLICKS] or 0
+
+
+def _whole(table: Mapping[bytes, bytes], slot: str) -> tuple[int, bytes] | None:
+    """The generation and bytes of a place that was written to its end."""
+    first = table.get(stored.ctr_key("state", slot, 0))
+    if first is None:
+        return None
+    head, count = first[:13], int.from_bytes(first[9:13], "big")
+    chunks = [table.get(stored.ctr_key("state", slot, at)) for at in range(count)]
+    if not all(chunk is not None and chunk[:13] == head for chunk in chunks):
+        return None
+    return int.from_bytes(head[1:9], "big"), b"".join(chunk[13:] for chunk in chunks if chunk is not None)

@@ -1,0 +1,95 @@
+"""``scorecard``: how well the live CTR predictions have done, from what the workers publish."""
+
+import sys
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+import click
+
+from stream_app.cli.shell import printable, quiet, server_settings
+
+if TYPE_CHECKING:
+    from core.learning.measures import Measures
+    from schemas.scorecard import LearnedScorecard
+
+
+@click.command(short_help="Print how well the live CTR predictions have done.")
+@click.option("--format", "style", type=click.Choice(["table", "json"]), default="table", show_default=True)
+@click.pass_context
+def scorecard(ctx: click.Context, style: Literal["table", "json"]) -> None:
+    """Print the scorecard of all partitions: every prediction of a day, judged once when the day had closed, beside
+    the baselines on the same rows.
+    """
+    from stream_app import scorecards
+
+    quiet()
+    cards = scorecards.newest(server_settings(ctx))
+    report = _report(cards)
+    if style == "json":
+        import msgspec
+
+        click.echo(msgspec.json.encode(report))
+    elif not cards:
+        click.echo("no day has been scored")
+    else:
+        _print(report)
+    sys.stdout.flush()
+
+
+def _report(cards: "dict[int, LearnedScorecard]") -> dict[str, Any]:
+    from core.learning import walk
+    from core.learning.baselines import BASELINES
+    from core.learning.measures import TEST, curve, measures, verdict
+    from schemas.calendar import iso_date
+    from stream_app.scorecards import merged, summary
+
+    card = merged(cards.values())
+    if card is None:
+        return {"partitions": {}, "rows": 0, "verdict": ["no window was scored"]}
+    comparisons, lines = verdict(card, walk.DEFAULT, walk.MODEL, BASELINES)
+    judged = measures(card)
+    return {
+        **summary(list(cards.values())),
+        "partitions": {
+            str(partition): {
+                "first_day": iso_date(one.first_day),
+                "last_day": iso_date(one.last_day),
+                "model": one.model,
+                "standings": {
+                    platform: {"promoted": serves, "reason": reason}
+                    for platform, (serves, reason) in one.standings.items()
+                },
+            }
+            for partition, one in cards.items()
+        },
+        "summary": {one.predictor: one for one in judged if one.axis == "all"},
+        "segments": [one for one in judged if one.axis != "all"],
+        "calibration_curve": {predictor: curve(card, predictor) for predictor in card.predictors},
+        "test": TEST,
+        "comparisons": comparisons,
+        "verdict": lines,
+    }
+
+
+def _print(report: dict[str, Any]) -> None:
+    from stream_app.cli.backtest import show_measures
+
+    judged: list[Measures] = list(report["summary"].values())
+    click.echo(
+        f"{report['rows']:,} predictions of a day, {report['impressions']:,} impressions, {report['days']} days up to"
+        f" {report['last_day']}; {len(report['partitions'])} partitions"
+    )
+    click.echo()
+    show_measures(judged, report["segments"], report["calibration_curve"]["served"])
+    click.echo()
+    for partition, one in report["partitions"].items():
+        for platform, standing in one["standings"].items():
+            if one["model"]:
+                state = "promoted" if standing["promoted"] else "not promoted"
+                click.echo(
+                    printable(f"partition {partition}, {one['model']} on {platform}: {state} ({standing['reason']})")
+                )
+    for line in report["verdict"]:
+        click.echo(f"verdict: {line}")
+
+
+COMMANDS: Final = (scorecard,)
