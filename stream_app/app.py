@@ -6,7 +6,7 @@ import ssl
 import threading
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -17,15 +17,16 @@ from yarl import URL
 
 from schemas import topics as names
 from stream_app.account_follower import AccountFollower
+from stream_app.agents import attach
 from stream_app.aggregate_stage import AggregateStage
 from stream_app.batch_transport import Batch, BatchConsumer, BatchTransport
 from stream_app.domain import ingest_config, insight_config
 from stream_app.errors import SetupError
-from stream_app.health import status
 from stream_app.hot_store import HotStore
 from stream_app.hot_writer import HotWriter
 from stream_app.ingest_stage import IngestStage
 from stream_app.insight_stage import InsightStage
+from stream_app.model_follower import ModelFollower
 from stream_app.partition_writer import writer_of
 from stream_app.producer import BatchProducer
 from stream_app.settings import Settings
@@ -38,7 +39,6 @@ log = logging.getLogger(__name__)
 
 FETCH_BYTES = 4 * 1024 * 1024
 QUEUED_BATCHES = 8
-HEARTBEAT_S = 0.5
 REVOKE_S = 20.0
 """A rebalance waits this long for a last checkpoint; what it misses is redelivered."""
 
@@ -92,6 +92,7 @@ class ParallaxApp(faust.App):
         self.batches = BatchProducer(settings)
         self.hot = HotWriter(HotStore.of(settings), lambda: self.insights.rebuild()) if settings.cache_enabled else None
         self.accounts = AccountFollower(settings, ingest_config(settings))
+        self.models = ModelFollower(settings, insight_config(settings).profile.version)
         self.ingest = IngestStage(settings, ingest_config(settings), self.batches, self.accounts)
         self.aggregate = AggregateStage(
             settings,
@@ -106,10 +107,11 @@ class ParallaxApp(faust.App):
             partial(writer_of, settings, self.batches, "insights"),
             lambda: self.consumer,
             self.hot,
+            self.models.current,
         )
         self.watchdog = Watchdog(settings.stall_timeout.seconds, self._progress, self._stalled)
         self.started_at = time.time()
-        _agents(self)
+        attach(self)
 
     def _table(self, table: str, changelog: str) -> ChangelogTable:
         settings = self.settings
@@ -270,6 +272,8 @@ class ParallaxApp(faust.App):
         for stage in (self.aggregate, self.insights):
             if stage.checkpoints.due and not self._draining:
                 await stage.checkpoints.run()
+        if (model := self.models.current()) is not None and self.insights.partitions:
+            self.models.resume(model[1])
 
     async def beat(self) -> None:
         """Tell the aggregate partitions what the sources have observed."""
@@ -302,6 +306,7 @@ class ParallaxApp(faust.App):
         self.watchdog.start()
         await self.batches.start()
         await self.accounts.start()
+        self.models.start()
         await super().on_first_start()
 
     async def on_stop(self) -> None:
@@ -317,6 +322,7 @@ class ParallaxApp(faust.App):
         for _, stage in self._stages:
             await stage.close(stage.held)
         await super().on_stop()
+        await asyncio.to_thread(self.models.stop)
         await self.batches.stop()
         await self.accounts.stop()
 
@@ -344,67 +350,3 @@ def _credentials(settings: Settings) -> Any:
             ssl_context=context,
         )
     return faust.SSLCredentials(context) if isinstance(context, ssl.SSLContext) else None
-
-
-def _agents(app: ParallaxApp) -> None:
-    def topic(base: str) -> Any:
-        return app.topic(
-            name(app.settings, base), key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw"
-        )
-
-    async def consume(stream: Any, stage: Any) -> None:
-        async for event in stream.noack().events():
-            if not app.is_current(event):
-                continue
-            try:
-                await app.open_assigned()
-                # The partition may have gone, and even come back, while others were being opened.
-                if not app.is_current(event):
-                    continue
-                await stage.take(event, app.consumer)
-            except asyncio.CancelledError:
-                raise
-            except BaseException as error:
-                await app.fail(error)
-                raise
-
-    for base in names.INGEST_TOPICS:
-
-        async def ingest(stream: Any) -> None:
-            await consume(stream, app.ingest)
-
-        app.agent(topic(base), name=f"ingest-{base}")(ingest)
-
-    @app.agent(topic(names.ROUTED), name="aggregate")
-    async def aggregate(stream: Any) -> None:
-        await consume(stream, app.aggregate)
-
-    @app.agent(topic(names.ROLLUPS), name="insights")
-    async def insights(stream: Any) -> None:
-        await consume(stream, app.insights)
-
-    @app.page("/health/")
-    async def health(_web: Any, _request: Any) -> Any:
-        found = status(app)
-        return app.web.json(found, status=200 if found["ready"] else 503)
-
-    @app.task  # type: ignore[untyped-decorator]
-    async def checkpoint() -> None:
-        await _repeat(app, app.settings.checkpoint_interval.seconds, app.check)
-
-    @app.task  # type: ignore[untyped-decorator]
-    async def heartbeat() -> None:
-        await _repeat(app, HEARTBEAT_S, app.beat)
-
-
-async def _repeat(app: ParallaxApp, seconds: float, work: Callable[[], Awaitable[None]]) -> None:
-    """Do work again and again until the worker stops; a failure ends the worker."""
-    while not app.should_stop and not app.draining:
-        await app.sleep(seconds)
-        try:
-            await work()
-        except asyncio.CancelledError:
-            raise
-        except Exception as error:  # noqa: BLE001 - whatever it is, going on would acknowledge what was lost
-            await app.fail(error)
-            return

@@ -3,6 +3,7 @@
 import time
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 from faust.types import TP
 
 from core.accounting import account
@@ -82,6 +83,7 @@ def status(app: "ParallaxApp") -> dict[str, Any]:
         "too_large": app.insights.too_large,
         "expired_rollups": sum(state.expired for state in app.insights.partitions.values()),
         "malformed": app.aggregate.malformed + app.insights.malformed,
+        "models": msgspec.to_builtins(app.models.status()),
         "redis": _redis(app),
     }
 

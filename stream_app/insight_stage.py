@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 
 from core.campaigns import Campaigns, Checkpoint, Emission, InsightConfig
+from core.learning.ctr_model import CtrModel
 from schemas import dead_letter
 from schemas import prediction as prediction_codec
 from schemas import scorecard as scorecard_codec
@@ -41,10 +42,12 @@ class InsightStage(PartitionedStage[Campaigns]):
         writer_of: Callable[[int], PartitionWriter],
         consumer: Callable[[], BatchConsumer],
         hot: HotWriter | None,
+        model: Callable[[], tuple[CtrModel, str] | None] = lambda: None,
     ) -> None:
         super().__init__(settings, table, writer_of, consumer)
         self._config = config
         self._hot = hot
+        self._model = model
         self._insights = name(settings, names.INSIGHTS)
         self._latest = name(settings, names.INSIGHTS_LATEST)
         self._predictions = name(settings, names.PREDICTIONS)
@@ -72,6 +75,8 @@ class InsightStage(PartitionedStage[Campaigns]):
         return self._rebuild is not None
 
     def _take(self, partition: int, state: Campaigns) -> Work | None:
+        if (model := self._model()) is not None:
+            state.adopt(*model)
         if not state.pending:
             return None
         checkpoint = state.take(time.monotonic_ns() // 1_000_000, preliminary=True)
