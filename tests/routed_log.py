@@ -12,13 +12,14 @@ from core.retention import Retention
 from schemas import rollup as rollup_codec
 from schemas.metrics import METRICS, REVENUE, SPEND
 from schemas.rollup import Rollup, Watermark
-from tests.histories import DAY, HOUR, LINKS, T0, TOPICS, Fact, Flat, arrange, delta
+from schemas.topics import FACT_TOPICS
+from tests.histories import DAY, HOUR, T0, TOPICS, Fact, Flat, arrange, delta
 
 FIRST = T0 // DAY
 SHORT = Retention(horizon_ms=2 * DAY, delta_ms=DAY, window_days=1, grace_ms=DAY)
 WHOLE: dict[str, Any] = {"ad_group_id": "", "ad_id": "", "account_id": "", "currency": "USD"}
 """Fields that the oracle wants to see."""
-SOURCES = [(topic, 0) for topic in (*TOPICS.values(), LINKS)]
+SOURCES = [(topic, 0) for topic in (*TOPICS.values(), *FACT_TOPICS)]
 Table = dict[bytes, bytes]
 
 
@@ -32,7 +33,7 @@ class Log:
     watermarks: dict[str, int] = field(default_factory=dict)
 
     def write(self, facts: Iterable[Fact]) -> "Log":
-        """One envelope for each topic among the facts, then the word that links are read to their end."""
+        """One envelope for each topic among the facts, then the word that facts are read to their end."""
         ingest = Ingest(partitions=1, lateness=self.lateness)
         for (topic, _), records in arrange(list(facts)).items():
             for record in records:
@@ -42,8 +43,9 @@ class Log:
             assert not ingested.rejected
             self.watermarks[topic] = ingested.watermark_ms
             self.payloads += [payload for _, payload in ingested.envelopes]
-        beat = ingest.heartbeat(LINKS, 0, self.watermarks.get(LINKS, -1), idle=True)
-        self.payloads += [payload for _, payload in beat]
+        for topic in FACT_TOPICS:
+            beat = ingest.heartbeat(topic, 0, self.watermarks.get(topic, -1), idle=True)
+            self.payloads += [payload for _, payload in beat]
         return self
 
 

@@ -104,6 +104,7 @@ class BenchmarkLearner:
                 quality=None
                 if own.quality is None
                 else self._band(platform, vertical, "quality", own.quality, min_samples),
+                maturity=own.maturity,
             )
             for platform, own in base.platforms.items()
         }
