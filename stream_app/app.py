@@ -109,7 +109,9 @@ class ParallaxApp(faust.App):
             self.hot,
             self.models.current,
         )
-        self.watchdog = Watchdog(settings.stall_timeout.seconds, self._progress, self._stalled)
+        self.watchdog = Watchdog(
+            settings.stall_timeout.seconds, self._progress, self._stalled, lambda: self.consumer_generation_id > 0
+        )
         self.started_at = time.time()
         attach(self)
 
@@ -235,6 +237,9 @@ class ParallaxApp(faust.App):
             committed = await self.consumer.committed(tp)
             if committed is not None and 0 <= committed < earliest[tp]:
                 gap = earliest[tp] - committed
+                # Committed at once, so that no later owner counts it again. One that could not be is not counted here.
+                if not await self.consumer.skip(tp, earliest[tp]):
+                    continue
                 self.lost_records[f"{tp.topic}/{tp.partition}"] += gap
                 log.error(
                     "%s/%s: retention removed %d records before they were read, offsets %d to %d: publish them again",

@@ -218,6 +218,10 @@ class BatchConsumer(driver.Consumer):
         """The offset that the group has committed, None where it has none."""
         return await self._own_thread.committed(tp)
 
+    async def skip(self, tp: TP, offset: int) -> bool:
+        """Commit an offset before which there is nothing any more; whether that came about."""
+        return bool(await self._commit({tp: offset}))
+
     @property
     def durable(self) -> Mapping[TP, int]:
         """The offsets that this consumer has committed of its partitions."""

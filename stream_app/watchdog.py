@@ -15,6 +15,7 @@ from typing import Final, NamedTuple
 log = logging.getLogger(__name__)
 
 POLL_S: Final = 0.5
+JOIN_S: Final = 60.0
 MERCY_S: Final = 15.0
 """How long a stalled worker has to end by itself."""
 EXIT_CODE: Final = 4
@@ -63,7 +64,8 @@ class StallRule:
 class Watchdog:
     """Looks at a worker twice a second, hop by hop: one that stands still is not excused by another that does not.
 
-    ``on_stall`` is to end the worker; if it has not after ``MERCY_S``, the process ends.
+    ``joined`` says whether it has ever been given an assignment, if an empty one. ``on_stall`` is to end the worker; if
+    it has not after ``MERCY_S``, the process ends.
     """
 
     def __init__(
@@ -71,8 +73,11 @@ class Watchdog:
         limit_seconds: float,
         progress: Callable[[], Mapping[str, Progress] | None],
         on_stall: Callable[[str], None],
+        joined: Callable[[], bool] = lambda: True,
     ) -> None:
         self._limit = limit_seconds
+        self._joined = joined
+        self._started_at = 0.0
         self._rules: dict[str, StallRule] = {}
         self._progress = progress
         self._on_stall = on_stall
@@ -81,6 +86,7 @@ class Watchdog:
 
     def start(self) -> None:
         """Begin to look."""
+        self._started_at = time.monotonic()
         threading.Thread(target=self._run, daemon=True, name="watchdog").start()
 
     def stop(self) -> None:
@@ -96,13 +102,20 @@ class Watchdog:
         }
         return next((f"{hop}: {reason}" for hop, reason in looks.items() if reason), "")
 
+    def _astray(self, now: float) -> str:
+        """Why a worker that has just been started counts as stalled: its group does not know of it."""
+        waited = now - self._started_at
+        if waited < max(JOIN_S, self._limit) or self._joined():
+            return ""
+        return f"the group has assigned nothing, not even nothing, within {waited:.0f} s of the start"
+
     def _run(self) -> None:
         while not self._stopped.wait(POLL_S):
             try:
                 progress = self._progress()
             except Exception:  # noqa: BLE001 - partitions move, in another thread, while they are looked at
                 progress = None
-            self.reason = self.look(time.monotonic(), progress)
+            self.reason = self.look(time.monotonic(), progress) or self._astray(time.monotonic())
             if self.reason:
                 log.error("the worker is stalled: %s", self.reason)
                 self._on_stall(self.reason)

@@ -5,9 +5,11 @@ import sys
 import textwrap
 import threading
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stream_app import watchdog
 from stream_app.watchdog import EXIT_CODE, Progress, StallRule, Watchdog
 from tests.live import ROOT
 
@@ -92,3 +94,35 @@ def test_a_look_at_partitions_that_are_moving_does_not_end_the_watch() -> None:
     dog.start()
     assert looked.wait(10)
     dog.stop()
+
+
+def test_a_worker_that_its_group_does_not_know_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watchdog, "JOIN_S", 0.05)
+    monkeypatch.setattr(watchdog, "POLL_S", 0.01)
+    told = threading.Event()
+    reasons: list[str] = []
+
+    def on_stall(reason: str) -> None:
+        reasons.append(reason)
+        told.set()
+
+    dog = Watchdog(0.05, lambda: None, on_stall, joined=lambda: False)
+    dog.start()
+    assert told.wait(10)
+    dog.stop()
+    assert reasons[0].startswith("the group has assigned nothing")
+
+
+def test_a_worker_with_an_empty_assignment_stands_by(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watchdog, "JOIN_S", 0.0)
+    asked = threading.Event()
+
+    def joined() -> bool:
+        asked.set()
+        return True
+
+    dog = Watchdog(0.001, lambda: None, lambda _reason: None, joined=joined)
+    dog.start()
+    assert asked.wait(10)
+    dog.stop()
+    assert not dog.reason
