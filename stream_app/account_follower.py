@@ -59,9 +59,22 @@ class AccountFollower:
             await self.stop()
             raise ServerAbsent(f"no Kafka at {self._settings.kafka_bootstrap}: {error}") from error
         self._consumer.assign(self._partitions)
-        await self._consumer.seek_to_beginning(*self._partitions)
         self._consumer.pause(*self._partitions)
+        # Not by ``seek_to_beginning``: a position that the election of a leader hid is never looked for
+        # again in a partition that is paused, and whoever waits for it waits for ever.
+        for tp, first in (await self._beginnings()).items():
+            self._consumer.seek(tp, first)
         await self.catch_up()
+
+    async def _beginnings(self) -> dict[TopicPartition, int]:
+        while True:
+            try:
+                found: dict[TopicPartition, int] = await self._consumer.beginning_offsets(self._partitions)
+            except KafkaError as error:
+                log.warning("the accounts cannot be read (%s): trying again", type(error).__name__)
+                await asyncio.sleep(AGAIN_S)
+            else:
+                return found
 
     async def stop(self) -> None:
         """Disconnect."""
