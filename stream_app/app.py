@@ -125,10 +125,7 @@ class ParallaxApp(faust.App):
         return ChangelogTable(settings, changelog, open_store)
 
     def _new_transport(self) -> BatchTransport:
-        batched = {*self.ingest.topics, self._full(names.ROUTED), self._full(names.ROLLUPS)}
-
         class Consumer(BatchConsumer):
-            batch_topics = frozenset(batched)
             before_revoke = staticmethod(self._before_revoke)
 
         class Transport(BatchTransport):
@@ -218,19 +215,19 @@ class ParallaxApp(faust.App):
 
     async def _open_partitions(self, new: set[TP], assigned: set[TP]) -> None:
         cancelled = self._cancelled
-        earliest = await self._look_for_gaps(new)
+        await self._look_for_gaps(new)
         for base, stage in self._stages:
             await stage.keep(self.partitions_of(base, assigned), cancelled)
             if opened := self.partitions_of(base, new):
                 await stage.open(opened, cancelled)
-                await self._check_positions(base, stage, opened, earliest)
+                await self._check_positions(base, stage, opened)
         if cancelled.is_set():
             return
         self._open = assigned
         # What a crash kept from being published goes out as it was, before anything changes it.
         await self.insights.checkpoints.run()
 
-    async def _look_for_gaps(self, new: set[TP]) -> Mapping[TP, int]:
+    async def _look_for_gaps(self, new: set[TP]) -> None:
         """Count what retention removed before it was read. The stream goes on from what there is, and says so."""
         earliest = await self.consumer.earliest_offsets(*new) if new else {}
         for tp in new:
@@ -245,11 +242,8 @@ class ParallaxApp(faust.App):
                     "%s/%s: retention removed %d records before they were read, offsets %d to %d: publish them again",
                     *(tp.topic, tp.partition, gap, committed, earliest[tp] - 1),
                 )
-        return earliest
 
-    async def _check_positions(
-        self, base: str, stage: AggregateStage | InsightStage, opened: set[int], earliest: Mapping[TP, int]
-    ) -> None:
+    async def _check_positions(self, base: str, stage: AggregateStage | InsightStage, opened: set[int]) -> None:
         """State must never be ahead of its log: it would take new records for old ones."""
         tps = {partition: TP(self._full(base), partition) for partition in opened}
         ends = await self.consumer.highwaters(*tps.values())
@@ -260,7 +254,6 @@ class ParallaxApp(faust.App):
                     f"{tp.topic}/{partition} ends at {ends[tp]} where the state has seen {state.position + 1} records:"
                     " the topic was made anew; choose another PARALLAX_APP_ID, or delete the changelogs too"
                 )
-            log.debug("%s/%s begins at %s", tp.topic, partition, earliest.get(tp))
 
     def is_current(self, event: Any) -> bool:
         """Whether a batch was fetched under the assignment that holds now; older ones belong to nobody."""

@@ -108,9 +108,8 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
 
 
 class BatchConsumer(driver.Consumer):
-    """Delivers batches for ``batch_topics``; ``before_revoke`` is awaited while the partitions are still ours."""
+    """Delivers batches; ``before_revoke`` is awaited while the partitions are still ours."""
 
-    batch_topics: ClassVar[frozenset[str]] = frozenset()
     before_revoke: ClassVar[Any] = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
