@@ -380,9 +380,9 @@ class Campaigns:
         found = [self._shelf.peek(campaign_id) for campaign_id in self._shelf.ids()]
         return self._forecast([campaign for campaign in found if campaign is not None])
 
-    def adopt(self, model: CtrModel | None, model_id: str) -> None:
-        """Judge another CTR model from now on, between checkpoints; without one the default serves."""
-        self.ctr.adopt(model, model_id)
+    def adopt(self, model: CtrModel) -> None:
+        """Judge another CTR model from now on, between checkpoints."""
+        self.ctr.adopt(model)
 
     def _forecast(self, campaigns: list[Campaign]) -> list[CtrPrediction]:
         return forecast(campaigns, self.config.windows, self.config.profile, self.ctr)

@@ -144,11 +144,11 @@ class CtrStream:
         last = self.predictor.last_day
         return -1 if last is None else (last + 1) * DAY_MS + LAST_ZONE_MS
 
-    def adopt(self, model: CtrModel | None, model_id: str) -> None:
+    def adopt(self, model: CtrModel) -> None:
         """Judge another model from now on, between checkpoints; one that is judged already stays as it stands."""
-        if model_id != self.model_id or model is None:
+        if model.model_id != self.model_id:
             self.predictor.adopt(model)
-            self.model_id = "" if model is None else model_id
+            self.model_id = model.model_id
             self._state_due = True
 
     def learn(self, most: int | None = None) -> None:

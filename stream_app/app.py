@@ -91,9 +91,10 @@ class ParallaxApp(faust.App):
         self.revoking = False
         self.batches = BatchProducer(settings)
         self.hot = HotWriter(HotStore.of(settings), lambda: self.insights.rebuild()) if settings.cache_enabled else None
-        self.accounts = AccountFollower(settings, ingest_config(settings))
-        self.models = ModelFollower(settings, insight_config(settings).profile.version)
-        self.ingest = IngestStage(settings, ingest_config(settings), self.batches, self.accounts)
+        ingest, insights = ingest_config(settings), insight_config(settings)
+        self.accounts = AccountFollower(settings, ingest)
+        self.models = ModelFollower(settings, insights.profile.version)
+        self.ingest = IngestStage(settings, ingest, self.batches, self.accounts)
         self.aggregate = AggregateStage(
             settings,
             self._table("blocks", blocks_changelog(settings)),
@@ -102,12 +103,12 @@ class ParallaxApp(faust.App):
         )
         self.insights = InsightStage(
             settings,
-            insight_config(settings),
+            insights,
             self._table("campaigns", campaigns_changelog(settings)),
             partial(writer_of, settings, self.batches, "insights"),
             lambda: self.consumer,
             self.hot,
-            self.models.current,
+            self.models.take,
         )
         self.watchdog = Watchdog(
             settings.stall_timeout.seconds, self._progress, self._stalled, lambda: self.consumer_generation_id > 0
@@ -270,8 +271,6 @@ class ParallaxApp(faust.App):
         for stage in (self.aggregate, self.insights):
             if stage.checkpoints.due and not self._draining:
                 await stage.checkpoints.run()
-        if (model := self.models.current()) is not None and self.insights.partitions:
-            self.models.resume(model[1])
 
     async def beat(self) -> None:
         """Tell the aggregate partitions what the sources have observed."""

@@ -42,7 +42,7 @@ class InsightStage(PartitionedStage[Campaigns]):
         writer_of: Callable[[int], PartitionWriter],
         consumer: Callable[[], BatchConsumer],
         hot: HotWriter | None,
-        model: Callable[[], tuple[CtrModel, str] | None] = lambda: None,
+        model: Callable[[], CtrModel | None] = lambda: None,
     ) -> None:
         super().__init__(settings, table, writer_of, consumer)
         self._config = config
@@ -76,7 +76,7 @@ class InsightStage(PartitionedStage[Campaigns]):
 
     def _take(self, partition: int, state: Campaigns) -> Work | None:
         if (model := self._model()) is not None:
-            state.adopt(*model)
+            state.adopt(model)
         if not state.pending:
             return None
         checkpoint = state.take(time.monotonic_ns() // 1_000_000, preliminary=True)

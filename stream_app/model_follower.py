@@ -118,31 +118,13 @@ class ModelFollower:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def current(self, wanted: str = DAILY) -> tuple[CtrModel, str] | None:
-        """The newest good model of a key and its id; ``None`` while there is none."""
-        with self._lock:
-            model = self._slots[wanted].model
-        return None if model is None else (model, model.model_id)
-
-    def take_new(self, wanted: str = DAILY) -> CtrModel | None:
-        """The newest good model where it has not been taken yet, else ``None``. To be called between checkpoints."""
+    def take(self, wanted: str = DAILY) -> CtrModel | None:
+        """The newest good model of a key, which counts as taken from now on; ``None`` while there is none."""
         with self._lock:
             slot = self._slots[wanted]
-            if slot.model is None or slot.taken == slot.model.model_id:
-                return None
-            slot.taken = slot.model.model_id
+            if slot.model is not None:
+                slot.taken = slot.model.model_id
             return slot.model
-
-    def resume(self, model_id: str, wanted: str = DAILY) -> None:
-        """Say which model a restored state has: it need not be adopted, and judged, anew."""
-        with self._lock:
-            self._slots[wanted].taken = model_id
-
-    def flag(self, wanted: str = DAILY) -> str:
-        """What predictions are to say of their model: the code of the refusal of what was published since, or empty."""
-        with self._lock:
-            refused = self._slots[wanted].refused
-        return "" if refused is None else refused.code
 
     def status(self) -> FollowerStatus:
         """For the health page."""

@@ -10,25 +10,18 @@ import asyncio
 from collections.abc import Sequence
 from typing import Protocol
 
-from aiokafka.errors import (
-    IllegalOperation,
-    InvalidProducerEpoch,
-    InvalidProducerIdMapping,
-    InvalidTxnState,
-    OutOfOrderSequenceNumber,
-    ProducerFenced,
-)
+from aiokafka import errors
 
 from stream_app.producer import BatchProducer, Ends, Outgoing
 from stream_app.settings import Settings
 
 FENCES = (
-    IllegalOperation,
-    InvalidProducerEpoch,
-    InvalidProducerIdMapping,
-    InvalidTxnState,
-    OutOfOrderSequenceNumber,
-    ProducerFenced,
+    errors.IllegalOperation,
+    errors.InvalidProducerEpoch,
+    errors.InvalidProducerIdMapping,
+    errors.InvalidTxnState,
+    errors.OutOfOrderSequenceNumber,
+    errors.ProducerFenced,
 )
 
 

@@ -90,35 +90,33 @@ BAD: dict[str, tuple[Callable[[CtrModel], bytes | None], RefusalCode]] = {
 
 @pytest.mark.kafka
 def test_good_then_bad_then_good(settings: Settings, following: ModelFollower) -> None:
-    assert following.current() is None
-    assert following.take_new() is None
+    assert following.take() is None
     first, second = GOOD
     publish(settings, first)
-    wait_until("the first is there", lambda: following.current() is not None, READ_S)
-    taken = following.take_new()
+    wait_until("the first is there", lambda: following.status().models[DAILY].model_id is not None, READ_S)
+    assert not following.status().models[DAILY].taken
+    taken = following.take()
     assert taken is not None
     assert taken.to_bytes() == first.to_bytes()
-    assert following.take_new() is None, "taken once"
     for done, (damage, code) in enumerate(BAD.values(), start=1):
         send(settings, damage(second))
         wait_until_refused(following, done)
-        assert following.take_new() is None
-        current = following.current()
+        current = following.take()
         assert current is not None
-        assert current[1] == first.model_id
+        assert current.model_id == first.model_id
         told = following.status().models[DAILY]
         assert told.model_id == first.model_id
         assert told.taken
         assert told.refused_since is not None
-        assert told.refused_since.code == code == following.flag()
+        assert told.refused_since.code == code
         assert told.refused_since.reason
         assert told.refused_since.position.startswith(name(settings, names.MODELS))
     assert sum(following.status().refused.values()) == len(BAD)
     publish(settings, second)
-    wait_until("the second is there", lambda: following.flag() == "", READ_S)
+    wait_until("the second is there", lambda: following.status().models[DAILY].refused_since is None, READ_S)
     told = following.status().models[DAILY]
     assert (told.model_id, told.taken, told.refused_since) == (second.model_id, False, None)
-    taken = following.take_new()
+    taken = following.take()
     assert taken is not None
     assert taken.model_id == second.model_id
     assert following.status().models[DAILY].taken
@@ -135,12 +133,12 @@ def test_a_new_follower_has_the_newest_good_model_and_says_what_came_after(setti
         assert follower.caught_up(READ_S)
         status = follower.status()
         assert (status.problem, status.refused) == ("", {"truncated": 1})
-        current = follower.current()
+        current = follower.take()
         assert current is not None
-        assert current[1] == GOOD[1].model_id
-        assert follower.flag() == "truncated"
-        follower.resume(GOOD[1].model_id)
-        assert follower.take_new() is None, "a restored state has it already"
+        assert current.model_id == GOOD[1].model_id
+        refused = status.models[DAILY].refused_since
+        assert refused is not None
+        assert refused.code == "truncated"
     assert follower.status().problem == "not running"
 
 
@@ -152,14 +150,14 @@ def test_a_topic_that_comes_later_is_followed_then(settings: Settings) -> None:
         wait_until("it says so", lambda: "parallax topics create" in follower.status().problem, READ_S)
         make_topic(settings)
         publish(settings, GOOD[0])
-        wait_until("it is read", lambda: follower.current() is not None, READ_S)
+        wait_until("it is read", lambda: follower.take() is not None, READ_S)
         assert follower.status().problem == ""
 
 
 def test_without_a_broker_it_says_so_and_ends_when_told() -> None:
     with ModelFollower(Settings(kafka_bootstrap=f"127.0.0.1:{free_port()}"), "p1") as follower:
         wait_until("it says so", lambda: follower.status().problem.startswith("Kafka at 127.0.0.1"), READ_S)
-        assert follower.take_new() is None
+        assert follower.take() is None
         assert not follower.status().caught_up
     assert follower.status().problem == "not running"
 

@@ -323,7 +323,7 @@ def test_from_the_topics_and_onto_one(kafka: str, tmp_path: Path, truth: Planted
             assert (done.returncode, report["published"], done.stderr) == (0, True, "")
         with ModelFollower(live.settings, DEFAULT_PROFILE.version) as follower:
             assert follower.caught_up(30)
-            taken = follower.take_new()
+            taken = follower.take()
         assert taken is not None
         assert taken.model_id == report["model_id"]
         assert taken.header.promoted is (truth is TRUTH)
