@@ -1,17 +1,17 @@
 """Dead letters, listed and sent again to where they came from."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Final
+from typing import Final
 
 import msgspec
-from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from schemas import dead_letter
 from schemas import topics as names
 from schemas.dead_letter import DeadLetter, Redrive
-from stream_app.errors import ServerAbsent
 from stream_app.extent import ExtentReader
 from stream_app.feed import StoredRecord
+from stream_app.producer import Outgoing
+from stream_app.sending import send_all
 from stream_app.settings import Settings
 from stream_app.topics import INPUT_MAX_BYTES, name
 
@@ -121,57 +121,19 @@ def redrivable(dead: Iterable[Dead]) -> list[Dead]:
 
 
 def redrive(settings: Settings, dead: Sequence[Dead]) -> Redriven:
-    """Send records again to the partitions that they came from, and wait until all are stored.
-
-    Raises ``ServerAbsent`` where no broker answers.
-    """
-    failures: list[str] = []
-
-    def delivered(error: KafkaError | None, _message: Message) -> None:
-        if error is not None:
-            failures.append(" ".join(error.str().split()))
-
-    config: dict[str, Any] = settings.confluent_config() | {
-        "enable.idempotence": True,
-        "acks": "all",
-        "message.max.bytes": max(INPUT_MAX_BYTES, 2 * settings.max_payload_bytes),
-        "message.timeout.ms": 30_000,
-        "log_level": 0,
-        "error_cb": lambda _error: None,
-    }
-    producer = Producer(config)
-    for each in dead:
-        try:
-            _send(producer, settings, each, delivered)
-        except KafkaException as error:
-            failures.append(error.args[0].str())
-    if left := producer.flush():
-        raise ServerAbsent(f"Kafka at {settings.kafka_bootstrap} did not take {left} records: redrive again")
-    return Redriven(len(dead) - len(failures), len(failures), next(iter(failures), ""))
+    """Send records again to the partitions that they came from, and wait for each one's end."""
+    largest = max(INPUT_MAX_BYTES, 2 * settings.max_payload_bytes)
+    sending = send_all(settings, (_again(settings, each) for each in dead), largest)
+    return Redriven(sending.stored, len(sending.failures), next(iter(sending.failures), ""))
 
 
-def _send(producer: Producer, settings: Settings, dead: Dead, delivered: Any) -> None:
+def _again(settings: Settings, dead: Dead) -> Outgoing:
+    """The record as it goes out once more."""
     source = dead.letter.source
     told = Redrive(id=dead.letter.first_id, arrival_ms=source.timestamp_ms)
-    headers: list[tuple[str, str | bytes | None]] = [
-        header for header in dead.headers if header[0] != dead_letter.REDRIVE_HEADER
-    ]
+    headers = [header for header in dead.headers if header[0] != dead_letter.REDRIVE_HEADER]
     headers.append((dead_letter.REDRIVE_HEADER, dead_letter.encode_redrive(told)))
-    while True:
-        try:
-            producer.produce(
-                name(settings, source.topic),
-                dead.value,
-                _key(dead),
-                source.partition,
-                headers=headers,
-                on_delivery=delivered,
-            )
-        except BufferError:
-            producer.poll(0.2)
-        else:
-            producer.poll(0)
-            return
+    return Outgoing(name(settings, source.topic), source.partition, _key(dead), dead.value, headers)
 
 
 def _key(dead: Dead) -> bytes | None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, Literal
 
 import msgspec
-from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from core.campaigns import InsightConfig
@@ -26,6 +26,8 @@ from stream_app.domain import ingest_config, insight_config
 from stream_app.errors import ServerAbsent, SetupError
 from stream_app.extent import ANSWER_S, Extent, ExtentReader
 from stream_app.hot_store import LARGEST_EXACT, HotEntry, HotStore, HotStoreDown
+from stream_app.producer import Outgoing
+from stream_app.sending import send_all
 from stream_app.settings import Settings
 from stream_app.topics import DERIVED_MAX_BYTES, name
 
@@ -316,39 +318,13 @@ async def _put(settings: Settings, entries: Sequence[HotEntry]) -> int:
 
 
 def _publish(settings: Settings, insights: Sequence[CrossPlatformInsight]) -> None:
-    failures: list[str] = []
-
-    def delivered(error: KafkaError | None, _message: Message) -> None:
-        if error is not None:
-            failures.append(error.str())
-
-    config: dict[str, Any] = settings.confluent_config() | {
-        "enable.idempotence": True,
-        "acks": "all",
-        "message.max.bytes": DERIVED_MAX_BYTES,
-        "message.timeout.ms": 30_000,
-        "log_level": 0,
-        "error_cb": lambda _error: None,
-    }
-    producer = Producer(config)
+    records: list[Outgoing] = []
     for insight in insights:
         partition = target_partition(insight.campaign_id, settings.partitions)
         key, value = insight.campaign_id.encode("utf-8", "surrogatepass"), insight_codec.encode(insight)
         for base, of in ((names.INSIGHTS, key), (names.INSIGHTS_LATEST, insight.insight_id.encode())):
-            _send(producer, name(settings, base), partition, of, value, delivered)
-    if producer.flush() or failures:
+            records.append(Outgoing(name(settings, base), partition, of, value))
+    if failures := send_all(settings, records, DERIVED_MAX_BYTES).failures:
         raise ServerAbsent(
-            f"Kafka at {settings.kafka_bootstrap} did not take every correction"
-            f" ({next(iter(failures), 'no answer')}): promote again"
+            f"Kafka at {settings.kafka_bootstrap} did not take every correction ({failures[0]}): promote again"
         )
-
-
-def _send(producer: Producer, topic: str, partition: int, key: bytes, value: bytes, delivered: Any) -> None:
-    while True:
-        try:
-            producer.produce(topic, value, key, partition, on_delivery=delivered)
-        except BufferError:
-            producer.poll(0.2)
-        else:
-            producer.poll(0)
-            return

@@ -2,10 +2,9 @@
 
 from collections.abc import Callable
 from datetime import date
-from typing import Any, Final
+from typing import Final
 
 import msgspec
-from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from core.learning import ctr_fitting
 from core.learning.ctr_fitting import Control, Fitted
@@ -17,6 +16,8 @@ from schemas.model import LARGEST, TrainingData, key
 from stream_app.errors import ParallaxError, ServerAbsent, SetupError
 from stream_app.extent import ExtentReader
 from stream_app.history import DailyRows, in_windows
+from stream_app.producer import Outgoing
+from stream_app.sending import BY_KEY, send_all
 from stream_app.settings import Settings
 from stream_app.topics import DERIVED_MAX_BYTES, name
 
@@ -118,28 +119,8 @@ def publish(settings: Settings, model: CtrModel) -> None:
     payload = model.to_bytes()
     if len(payload) > LARGEST:
         raise SetupError(f"the model has {len(payload):,} bytes, {LARGEST:,} is what its topic takes")
-    failures: list[str] = []
-
-    def delivered(error: KafkaError | None, _message: Message) -> None:
-        if error is not None:
-            failures.append(error.str())
-
-    config: dict[str, Any] = settings.confluent_config() | {
-        "enable.idempotence": True,
-        "acks": "all",
-        "partitioner": "murmur2_random",
-        "message.max.bytes": DERIVED_MAX_BYTES,
-        "message.timeout.ms": DELIVERY_S * 1_000,
-        "log_level": 0,
-        "error_cb": lambda _error: None,
-    }
-    producer = Producer(config)
-    try:
-        producer.produce(name(settings, names.MODELS), payload, key(KIND, model.header.horizon), on_delivery=delivered)
-    except (KafkaException, BufferError) as error:
-        failures.append(str(error))
-    if producer.flush(2 * DELIVERY_S) or failures:
+    record = Outgoing(name(settings, names.MODELS), BY_KEY, key(KIND, model.header.horizon), payload)
+    if failures := send_all(settings, [record], DERIVED_MAX_BYTES).failures:
         raise ServerAbsent(
-            f"Kafka at {settings.kafka_bootstrap} did not take the model ({next(iter(failures), 'no answer')}): publish"
-            " it again"
+            f"Kafka at {settings.kafka_bootstrap} did not take the model ({failures[0]}): publish it again"
         )
