@@ -6,12 +6,13 @@ stands beside it. Formulas: ``consistency_score`` and the composite as in ``core
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 from typing import Final, NamedTuple
 
 from core.maturity import share
-from core.normalizer import NormalizedMetrics, confidence, consistency_score, normalize_counts
+from core.normalizer import NormalizedMetrics, confidence, normalize_counts
+from core.pooling import add, joined, roas_of, totals_of
 from core.profile import Profile
 from core.rates import Conversion, Rates
 from core.rates import add as add_reporting
@@ -21,7 +22,6 @@ from schemas.calendar import end_of_day
 from schemas.event import DAY_MS, HOUR_MS
 from schemas.insight import (
     CrossPlatformInsight,
-    InsightTotals,
     MoneyTotals,
     Phase,
     PlatformBreakdown,
@@ -29,15 +29,9 @@ from schemas.insight import (
     Version,
 )
 from schemas.metrics import (
-    CLICKS,
-    CONVERSIONS,
-    ENGAGEMENTS,
-    IMPRESSIONS,
-    LINK_CLICKS,
     MICROS,
     REVENUE,
     SPEND,
-    VIDEO_VIEWS,
     WIDTH,
 )
 from schemas.platform import Platform
@@ -70,29 +64,8 @@ def add_totals(parts: Iterable[Totals]) -> tuple[list[int | None], list[MoneyTot
                 values[metric] = (values[metric] or 0) + value
         for amount in part.money:
             spend, revenue = money.get(amount.currency, (None, None))
-            money[amount.currency] = (_sum(spend, amount.spend_micros), _sum(revenue, amount.revenue_micros))
+            money[amount.currency] = (add(spend, amount.spend_micros), add(revenue, amount.revenue_micros))
     return values, [MoneyTotals(code, spend, revenue) for code, (spend, revenue) in sorted(money.items())]
-
-
-def _sum(left: int | None, right: int | None) -> int | None:
-    return right if left is None else left if right is None else left + right
-
-
-def _totals(values: Sequence[int | None], money: list[MoneyTotals], reporting: ReportingTotals | None) -> InsightTotals:
-    single = money[0] if len(money) == 1 else None
-    return InsightTotals(
-        impressions=values[IMPRESSIONS],
-        clicks=values[CLICKS],
-        link_clicks=values[LINK_CLICKS],
-        conversions_micros=values[CONVERSIONS],
-        engagements=values[ENGAGEMENTS],
-        video_views=values[VIDEO_VIEWS],
-        currency=single.currency if single else None,
-        spend_micros=single.spend_micros if single else None,
-        revenue_micros=single.revenue_micros if single else None,
-        money=money,
-        reporting=reporting,
-    )
 
 
 def _reporting(parts: Iterable[Part], rates: Rates) -> ReportingTotals | None:
@@ -106,19 +79,6 @@ def _reporting(parts: Iterable[Part], rates: Rates) -> ReportingTotals | None:
 
 def _ratio(numerator: int | None, denominator: int | None, scale: float = 1.0) -> float | None:
     return None if numerator is None or not denominator else numerator / denominator * scale
-
-
-def _roas(money: list[MoneyTotals]) -> tuple[float | None, str | None]:
-    if not money:
-        return None, "no platform reported money"
-    if len(money) > 1:
-        codes = ", ".join(amount.currency or "unknown" for amount in money)
-        return None, f"money is in several currencies without a rate between them: {codes}"
-    if money[0].spend_micros is None or money[0].revenue_micros is None:
-        return None, "spend is not reported" if money[0].spend_micros is None else "revenue is not reported"
-    if not money[0].spend_micros:
-        return None, "no spend"
-    return money[0].revenue_micros / money[0].spend_micros, None
 
 
 def _coverage(window: Window, index: int, parts: Sequence[Part]) -> float:
@@ -155,12 +115,12 @@ def _breakdown(
     platform: Platform, window: Window, index: int, parts: Sequence[Part], profile: Profile, rates: Rates
 ) -> tuple[PlatformBreakdown, NormalizedMetrics]:
     values, money = add_totals(part.totals for part in parts)
-    totals = _totals(values, money, _reporting(parts, rates))
+    totals = totals_of(values, money, _reporting(parts, rates))
     values[SPEND], values[REVENUE] = totals.spend_micros, totals.revenue_micros
     scored = normalize_counts(platform, values, totals.currency or "", profile)
     rollups = [part.rollup for part in parts]
     zones = sorted({rollup.zone for rollup in rollups if rollup.zone})
-    roas, roas_reason = _roas(money)
+    roas, roas_reason = roas_of(money)
     absent = scored.absent
     if roas_reason and len(money) > 1:
         absent = {name: roas_reason if reason == UNKNOWN_SPEND else reason for name, reason in absent.items()}
@@ -190,17 +150,6 @@ def _breakdown(
     return breakdown, scored
 
 
-def _weighted(name: str, scored: Mapping[str, NormalizedMetrics]) -> float | None:
-    """The mean of a normalized value over the platforms that have it, weighted by their confidence."""
-    weight = total = 0.0
-    for platform in sorted(scored):
-        value = getattr(scored[platform], name)
-        if value is not None:
-            weight += scored[platform].confidence
-            total += scored[platform].confidence * value
-    return total / weight if weight else None
-
-
 def build(
     campaign_id: str,
     window: Window,
@@ -224,10 +173,8 @@ def build(
     values, money = add_totals(part.totals for part in parts)
     reported = [breakdown.totals.reporting for breakdown in breakdowns.values()]
     reporting = add_reporting(filter(None, reported), rates.table.currency) if rates.table.currency else None
-    totals = _totals(values, money, reporting)
-    roas, roas_reason = _roas(money)
-    composites = {name: metrics.composite_score for name, metrics in scored.items()}
-    ranked = sorted((-score, name) for name, score in composites.items() if score is not None)
+    totals = totals_of(values, money, reporting)
+    roas, roas_reason = roas_of(money)
     start, end = bounds(window, index)
     return CrossPlatformInsight(
         insight_id=insight_id(campaign_id, window.name, index),
@@ -243,17 +190,10 @@ def build(
         ctr=_ratio(totals.clicks, totals.impressions),
         roas=roas,
         roas_reason=roas_reason,
-        normalized_ctr=_weighted("normalized_ctr", scored),
-        normalized_cpc=_weighted("normalized_cpc", scored),
-        normalized_cpm=_weighted("normalized_cpm", scored),
-        normalized_engagement=_weighted("normalized_engagement", scored),
-        normalized_quality=_weighted("normalized_quality", scored),
-        composite_score=_weighted("composite_score", scored),
         confidence=confidence(totals.impressions or 0),
-        consistency_score=consistency_score(composites.values()),
-        best_platform=ranked[0][1] if ranked else None,
         coverage={name: breakdown.coverage for name, breakdown in breakdowns.items()},
         platform_breakdown=breakdowns,
         benchmarks=profile.version,
         maturity={name: breakdown.maturity for name, breakdown in breakdowns.items()},
+        **joined(scored),
     )
