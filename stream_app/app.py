@@ -21,6 +21,7 @@ from stream_app.agents import attach
 from stream_app.aggregate_stage import AggregateStage
 from stream_app.batch_transport import Batch, BatchConsumer, BatchTransport
 from stream_app.domain import ingest_config, insight_config
+from stream_app.end_offsets import EndOffsets
 from stream_app.errors import SetupError
 from stream_app.hot_store import HotStore
 from stream_app.hot_writer import HotWriter
@@ -41,6 +42,8 @@ FETCH_BYTES = 4 * 1024 * 1024
 QUEUED_BATCHES = 8
 REVOKE_S = 20.0
 """A rebalance waits this long for a last checkpoint; what it misses is redelivered."""
+LOOKS_PER_STALL = 10
+"""How often the ends of the partitions are asked for while a stall counts as one."""
 
 
 class WorkerStalled(Exception):
@@ -113,6 +116,7 @@ class ParallaxApp(faust.App):
         self.watchdog = Watchdog(
             settings.stall_timeout.seconds, self._progress, self._stalled, lambda: self.consumer_generation_id > 0
         )
+        self._ends = EndOffsets(settings, settings.stall_timeout.seconds / LOOKS_PER_STALL)
         self.started_at = time.time()
         attach(self)
 
@@ -277,6 +281,10 @@ class ParallaxApp(faust.App):
         if self.settled and self.batches.ready and not self._draining:
             await self.ingest.heartbeat(self.consumer, set(self.consumer.assignment()))
 
+    def lag(self, tp: TP) -> int:
+        """How many offsets of an assigned partition, as far as it is known, have not been finished."""
+        return int(max(self.consumer.lag(tp), self._ends.of(tp) - self.consumer.reached(tp)))
+
     def _progress(self) -> Mapping[str, Progress] | None:
         if not self.settled or self._draining:
             return None
@@ -287,9 +295,10 @@ class ParallaxApp(faust.App):
             "insights": {self._full(names.ROLLUPS)},
         }
         assigned = set(self.consumer.assignment())
+        self._ends.refresh(assigned)
         return {
             hop: Progress(
-                sum(self.consumer.lag(tp) for tp in assigned if tp.topic in topics),
+                sum(self.lag(tp) for tp in assigned if tp.topic in topics),
                 sum(offset for tp, offset in durable.items() if tp.topic in topics),
             )
             for hop, topics in hops.items()

@@ -19,7 +19,7 @@ def status(app: "ParallaxApp") -> dict[str, Any]:
     """The worker's state. ``ready``: its partitions are assigned and recovered, and it makes checkpoints."""
     assigned = app.consumer.assignment() if app.opened else set()
     lag = {
-        base: sum(app.consumer.lag(tp) for tp in assigned if tp.topic == name(app.settings, base))
+        base: sum(app.lag(tp) for tp in assigned if tp.topic == name(app.settings, base))
         for base in (*names.INGEST_TOPICS, names.ROUTED, names.ROLLUPS)
     }
     accounting = account(tally for state in app.aggregate.partitions.values() for tally in state.tallies.values())

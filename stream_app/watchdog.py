@@ -100,7 +100,11 @@ class Watchdog:
         looks = {
             hop: rule.look(now, None if progress is None else progress.get(hop)) for hop, rule in self._rules.items()
         }
-        return next((f"{hop}: {reason}" for hop, reason in looks.items() if reason), "")
+        reason = next((f"{hop}: {reason}" for hop, reason in looks.items() if reason), "")
+        if not reason or progress is None:
+            return reason
+        # A hop that stands still holds up those before it: the last one with something unfinished is to blame.
+        return f"{reason} (unfinished: {', '.join(f'{hop} {each.lag:,}' for hop, each in progress.items())})"
 
     def _astray(self, now: float) -> str:
         """Why a worker that has just been started counts as stalled: its group does not know of it."""

@@ -1,5 +1,6 @@
 """A worker and its machine: a local store that is kept, damaged or full, and a worker that gets nothing done."""
 
+import re
 import resource
 import signal
 import sys
@@ -134,10 +135,14 @@ def test_a_worker_that_gets_nothing_done_says_so_and_ends(
         hanging = Tethered([sys.executable, "-c", textwrap.dedent(HANGS)], output=output, cwd=ROOT, env=environment)
     feed = Feed(app.settings)
     with Stream(feed, [record for day in days for record in day], 500) as stream:
-        wait_until("the worker ends", lambda: not hanging.running, STALLED_S)
-        hanging.kill()
+        try:
+            wait_until("the worker ends", lambda: not hanging.running, STALLED_S)
+        finally:
+            hanging.kill()
         assert hanging.process.returncode not in (0, None)
-        assert "the worker is stalled: aggregate: nothing was committed for" in log.read_text()
+        [told] = re.findall("the worker is stalled: (.*)", log.read_text())
+        assert re.match(r"(ingest|aggregate): nothing was committed for \d+ s while the lag grew", told)
+        assert re.search(r"aggregate [1-9][\d,]*, insights 0\)$", told), "the hop that is to blame cannot be told"
         assert not any(app.committed()[names.ROUTED, partition] for partition in range(app.settings.partitions))
         stream.finish()
     worker = app.start()
