@@ -16,13 +16,13 @@ from mode import CrashingSupervisor
 from yarl import URL
 
 from schemas import topics as names
+from stream_app import continuity
 from stream_app.account_follower import AccountFollower
 from stream_app.agents import attach
 from stream_app.aggregate_stage import AggregateStage
 from stream_app.batch_transport import Batch, BatchConsumer, BatchTransport
 from stream_app.domain import ingest_config, insight_config
 from stream_app.end_offsets import EndOffsets
-from stream_app.errors import SetupError
 from stream_app.hot_store import HotStore
 from stream_app.hot_writer import HotWriter
 from stream_app.ingest_stage import IngestStage
@@ -91,6 +91,7 @@ class ParallaxApp(faust.App):
         self._cancelled = threading.Event()
         self.lost_records: Counter[str] = Counter()
         self._draining = False
+        self._outdated = -1
         self.revoking = False
         self.batches = BatchProducer(settings)
         self.hot = HotWriter(HotStore.of(settings), lambda: self.insights.rebuild()) if settings.cache_enabled else None
@@ -200,7 +201,7 @@ class ParallaxApp(faust.App):
         return self.settled and set(self.consumer.assignment()) <= self._open
 
     def _must_open(self) -> bool:
-        return self.settled and not self._draining and not self.opened
+        return self.settled and not self._draining and not self.opened and self.rebalancing_count > self._outdated
 
     async def open_assigned(self) -> None:
         """Open the partitions that were assigned since the last look. Returns when they are, or are ours no more."""
@@ -220,45 +221,31 @@ class ParallaxApp(faust.App):
 
     async def _open_partitions(self, new: set[TP], assigned: set[TP]) -> None:
         cancelled = self._cancelled
-        await self._look_for_gaps(new)
+        await continuity.count_gaps(self.consumer, new, self.lost_records)
+        rewound = False
         for base, stage in self._stages:
             await stage.keep(self.partitions_of(base, assigned), cancelled)
             if opened := self.partitions_of(base, new):
                 await stage.open(opened, cancelled)
-                await self._check_positions(base, stage, opened)
+                positions = self._positions(base, stage, opened)
+                await continuity.check_ends(self.consumer, positions)
+                rewound |= await continuity.rewind(self.consumer, self.settings, positions)
         if cancelled.is_set():
+            return
+        if rewound:
+            # What is being delivered comes from further on.
+            for _, stage in self._stages:
+                await stage.close(stage.held)
+            self._outdated = self.rebalancing_count
+            self.consumer.rejoin()
             return
         self._open = assigned
         # What a crash kept from being published goes out as it was, before anything changes it.
         await self.insights.checkpoints.run()
 
-    async def _look_for_gaps(self, new: set[TP]) -> None:
-        """Count what retention removed before it was read. The stream goes on from what there is, and says so."""
-        earliest = await self.consumer.earliest_offsets(*new) if new else {}
-        for tp in new:
-            committed = await self.consumer.committed(tp)
-            if committed is not None and 0 <= committed < earliest[tp]:
-                gap = earliest[tp] - committed
-                # Committed at once, so that no later owner counts it again. One that could not be is not counted here.
-                if not await self.consumer.skip(tp, earliest[tp]):
-                    continue
-                self.lost_records[f"{tp.topic}/{tp.partition}"] += gap
-                log.error(
-                    "%s/%s: retention removed %d records before they were read, offsets %d to %d: publish them again",
-                    *(tp.topic, tp.partition, gap, committed, earliest[tp] - 1),
-                )
-
-    async def _check_positions(self, base: str, stage: AggregateStage | InsightStage, opened: set[int]) -> None:
-        """State must never be ahead of its log: it would take new records for old ones."""
-        tps = {partition: TP(self._full(base), partition) for partition in opened}
-        ends = await self.consumer.highwaters(*tps.values())
-        for partition, tp in tps.items():
-            state = stage.partitions.get(partition)
-            if state is not None and state.position >= ends[tp]:
-                raise SetupError(
-                    f"{tp.topic}/{partition} ends at {ends[tp]} where the state has seen {state.position + 1} records:"
-                    " the topic was made anew; choose another PARALLAX_APP_ID, or delete the changelogs too"
-                )
+    def _positions(self, base: str, stage: AggregateStage | InsightStage, opened: set[int]) -> dict[TP, int]:
+        topic = self._full(base)
+        return {TP(topic, at): state.position for at, state in stage.partitions.items() if at in opened}
 
     def is_current(self, event: Any) -> bool:
         """Whether a batch was fetched under the assignment that holds now; older ones belong to nobody."""

@@ -28,7 +28,7 @@ class Batch(NamedTuple):
     """
 
     records: list[Any]
-    generation: int
+    assignment: int
 
 
 class _Delivered:

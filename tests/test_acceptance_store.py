@@ -9,12 +9,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from confluent_kafka.admin import AdminClient
 
 from schemas import topics as names
 from stream_app.embedded import RedisServer, Tethered, free_port
 from stream_app.feed import Feed
 from stream_app.local_worker import LocalWorker
 from stream_app.simulator import SimRecord, simulate
+from stream_app.topics import blocks_changelog, campaigns_changelog, create
 from tests.live import ROOT, Live, Stream, by_id, offline, wait_until
 from tests.own_servers import own_redis
 
@@ -106,6 +108,45 @@ def test_a_full_disk_ends_the_worker_and_loses_nothing(app: Live, days: list[lis
     feed.publish(days[2])
     app.drain(feed.count)
     app.check(by_id(offline(feed, app.settings).insights))
+
+
+def test_state_that_its_changelog_lost_is_built_again_from_the_logs(
+    kafka: str, redis: RedisServer, days: list[list[SimRecord]], tmp_path: Path
+) -> None:
+    """Scenario: a worker stops cleanly, with all committed; its changelogs are deleted and made anew, empty.
+
+    Expectation: the next one goes back behind what was committed, says so, and comes to the state of the records.
+    """
+    with Live(kafka, (redis.host, redis.port), tmp_path) as app:
+        feed = Feed(app.settings)
+        first = app.start()
+        feed.publish(days[0])
+        feed.publish(days[1])
+        app.ready(first)
+        app.drain(feed.count)
+        first.process.stop()
+        committed = app.committed()
+        assert any(offset for (topic, _), offset in committed.items() if topic == names.ROUTED)
+        changelogs = [blocks_changelog(app.settings), campaigns_changelog(app.settings)]
+        admin = AdminClient({"bootstrap.servers": kafka})
+        for deleted in admin.delete_topics(changelogs).values():
+            deleted.result(20)
+        wait_until("the changelogs are gone", lambda: not set(changelogs) & set(admin.list_topics(timeout=10).topics))
+        create(app.settings)
+
+        second = app.start()
+        app.ready(second)
+        feed.publish(days[2])
+        wait_until("all is applied again", lambda: counted(second) == feed.count)
+        app.drain(feed.count)
+        app.check(by_id(offline(feed, app.settings).insights))
+        assert "its changelog lost records; they are applied again" in second.log.read_text()
+
+
+def counted(worker: LocalWorker) -> int:
+    """How many records a worker's state has an account of."""
+    status = worker.status()
+    return 0 if status is None else int(status["accounting"]["records"])
 
 
 HANGS = """
