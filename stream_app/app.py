@@ -252,7 +252,7 @@ class ParallaxApp(faust.App):
         if self._draining or self.rebalancing:
             return False
         batch: Batch = event.message.value
-        return batch.generation == self.rebalancing_count and event.message.tp in self.consumer.assignment()
+        return batch.assignment == self.rebalancing_count and event.message.tp in self.consumer.assignment()
 
     async def check(self) -> None:
         """Write the checkpoints that are due, and raise what kept ingest from making a batch durable."""

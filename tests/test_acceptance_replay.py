@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +29,6 @@ from stream_app.replay import Promotion, Request, promote, replay
 from stream_app.simulator import SimRecord, simulate
 from stream_app.topics import name
 from tests.live import ROOT, Insights, Live, by_id, differences, newest_windows, offline
-from tests.own_servers import own_redis
 
 pytestmark = [pytest.mark.kafka, pytest.mark.redis]
 
@@ -42,19 +40,6 @@ Row = tuple[str, str, str, str, Any, Any, str]
 @pytest.fixture(scope="module")
 def days() -> list[list[SimRecord]]:
     return [step.records for step in simulate(5, 3, 4).steps][:3]
-
-
-@pytest.fixture
-def redis() -> Iterator[RedisServer]:
-    """A Redis of this test alone, running."""
-    with own_redis() as server:
-        yield server
-
-
-@pytest.fixture
-def app(kafka: str, redis: RedisServer, tmp_path: Path) -> Iterator[Live]:
-    with Live(kafka, (redis.host, redis.port), tmp_path) as app:
-        yield app
 
 
 def here(app: Live, *arguments: str) -> Result:

@@ -18,7 +18,6 @@ from stream_app.local_worker import LocalWorker
 from stream_app.simulator import SimRecord, simulate
 from stream_app.topics import blocks_changelog, campaigns_changelog, create
 from tests.live import ROOT, Live, Stream, by_id, offline, wait_until
-from tests.own_servers import own_redis
 
 pytestmark = [pytest.mark.kafka, pytest.mark.redis, pytest.mark.timeout(240)]
 SEED = 20251123
@@ -28,12 +27,6 @@ STALLED_S = 60.0
 @pytest.fixture(scope="module")
 def days() -> list[list[SimRecord]]:
     return [step.records for step in simulate(SEED, 6, 4).steps]
-
-
-@pytest.fixture
-def redis() -> Iterator[RedisServer]:
-    with own_redis() as server:
-        yield server
 
 
 @pytest.fixture

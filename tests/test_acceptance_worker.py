@@ -2,8 +2,6 @@
 
 import json
 import signal
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,7 +16,6 @@ from stream_app.local_worker import LocalWorker
 from stream_app.simulator import SimRecord, simulate
 from stream_app.topics import name
 from tests.live import Live, Stream, by_id, newest_windows, offline, wait_until
-from tests.own_servers import own_redis
 
 pytestmark = [pytest.mark.kafka, pytest.mark.redis]
 
@@ -31,19 +28,6 @@ META = names.INGEST_TOPICS[0]
 def days() -> list[list[SimRecord]]:
     """Records of five simulated days; the last one holds 20,000 canonical deltas too."""
     return [step.records for step in simulate(SEED, CAMPAIGNS, DAYS).steps]
-
-
-@pytest.fixture
-def redis() -> Iterator[RedisServer]:
-    """A Redis of this test alone, running."""
-    with own_redis() as server:
-        yield server
-
-
-@pytest.fixture
-def app(kafka: str, redis: RedisServer, tmp_path: Path) -> Iterator[Live]:
-    with Live(kafka, (redis.host, redis.port), tmp_path) as app:
-        yield app
 
 
 def told(worker: LocalWorker) -> dict[str, Any]:
