@@ -305,7 +305,7 @@ class ParallaxApp(faust.App):
     async def on_stop(self) -> None:
         """A clean stop takes nothing more, makes what was taken durable, and commits it."""
         self._draining = True
-        self.watchdog.stop()
+        self.watchdog.stop(self.settings.stop_patience.seconds)
         await self._stop_opening()
         if not self.crashed:
             try:

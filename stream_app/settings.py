@@ -158,6 +158,7 @@ class Settings(BaseSettings):
     catchup_lag: int = Field(default=20_000, ge=0)
     session_timeout: Duration = Duration(10_000)
     start_patience: Duration = Duration(120_000)
+    stop_patience: Duration = Duration(60_000)
     stall_timeout: Duration = Duration(60_000)
     max_payload_bytes: int = Field(default=65_536, ge=256, le=16 * 1024 * 1024)
 

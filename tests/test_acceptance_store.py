@@ -5,6 +5,7 @@ import resource
 import signal
 import sys
 import textwrap
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from stream_app.local_worker import LocalWorker
 from stream_app.simulator import SimRecord, simulate
 from stream_app.topics import blocks_changelog, campaigns_changelog, create
 from tests.live import ROOT, Live, Stream, by_id, offline, wait_until
+from tests.own_servers import own_kafka
 
 pytestmark = [pytest.mark.kafka, pytest.mark.redis, pytest.mark.timeout(240)]
 SEED = 20251123
@@ -140,6 +142,35 @@ def counted(worker: LocalWorker) -> int:
     """How many records a worker's state has an account of."""
     status = worker.status()
     return 0 if status is None else int(status["accounting"]["records"])
+
+
+def test_a_worker_told_to_stop_while_the_broker_is_away_ends_in_time(
+    redis: RedisServer, days: list[list[SimRecord]], tmp_path: Path
+) -> None:
+    """Scenario: the broker is away, with work in flight, and the worker gets a SIGTERM; the broker comes back.
+
+    Expectation: it ends within its patience, with a reason; the next one loses nothing of what it had not finished.
+    """
+    with own_kafka() as broker, Live(broker.bootstrap, (redis.host, redis.port), tmp_path, stop_patience="8s") as app:
+        feed = Feed(app.settings)
+        first = app.start()
+        feed.publish(days[0])
+        app.ready(first)
+        app.drain(feed.count)
+        feed.publish(days[1])
+        feed.publish(days[2])
+        broker.stop()
+        first.process.process.send_signal(signal.SIGTERM)
+        told = time.monotonic()
+        wait_until("the worker ends", lambda: not first.process.running, 20)
+        assert time.monotonic() - told < 12
+        assert "had 8 s to stop and did not" in first.log.read_text()
+        broker.start()
+
+        second = app.start()
+        app.ready(second)
+        app.drain(feed.count)
+        app.check(by_id(offline(feed, app.settings).insights))
 
 
 HANGS = """
