@@ -2,12 +2,14 @@
 
 import os
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import ClassVar, Final
 
 from tests.chaos.cluster import Application
 from tests.chaos.trial import RECOVERY_S, Fault, Trial
+from tests.own_servers import KafkaServer
 
 PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 GROWTH_BYTES: Final = 256 * 1024 * 1024
@@ -31,36 +33,34 @@ class BrokerFault(Fault):
         )
 
 
-class BrokerRestart(BrokerFault):
-    """A controlled shutdown, and a start."""
+class Bounce(BrokerFault):
+    """The broker ends in some way, and starts."""
+
+    end: ClassVar[Callable[[KafkaServer], None]]
+
+    def inject(self, trial: Trial) -> None:
+        for _ in range(3 if trial.long else 1):
+            trial.strike()
+            type(self).end(trial.app.servers.kafka)
+            trial.app.servers.kafka.start()
+            if trial.long:
+                trial.app.wait(
+                    "the workers go on after the broker", partial(trial.app.checkpointed, time.time()), RECOVERY_S
+                )
+
+
+class BrokerRestart(Bounce):
+    """A controlled shutdown."""
 
     name = "broker restart"
-
-    def inject(self, trial: Trial) -> None:
-        for _ in range(3 if trial.long else 1):
-            trial.strike()
-            trial.app.servers.kafka.stop()
-            trial.app.servers.kafka.start()
-            if trial.long:
-                trial.app.wait(
-                    "the workers go on after the broker", partial(trial.app.checkpointed, time.time()), RECOVERY_S
-                )
+    end = KafkaServer.stop
 
 
-class BrokerKill(BrokerFault):
-    """kill -9, and a start."""
+class BrokerKill(Bounce):
+    """kill -9."""
 
     name = "broker kill -9"
-
-    def inject(self, trial: Trial) -> None:
-        for _ in range(3 if trial.long else 1):
-            trial.strike()
-            trial.app.servers.kafka.kill()
-            trial.app.servers.kafka.start()
-            if trial.long:
-                trial.app.wait(
-                    "the workers go on after the broker", partial(trial.app.checkpointed, time.time()), RECOVERY_S
-                )
+    end = KafkaServer.kill
 
 
 class BrokerDown(BrokerFault):
