@@ -16,6 +16,7 @@ from core.accounts import AccountHistory
 from core.ingest import Ingest
 from schemas import topics as names
 from stream_app.errors import ServerAbsent
+from stream_app.outage import passing
 from stream_app.settings import Settings
 from stream_app.topics import name
 
@@ -94,7 +95,7 @@ class AccountFollower:
                 try:
                     await self._read(await self._consumer.end_offsets(self._partitions))
                 except KafkaError as error:
-                    if not error.retriable:
+                    if not passing(error):
                         raise
                     log.warning("the accounts cannot be read (%s): trying again", type(error).__name__)
                     await asyncio.sleep(AGAIN_S)

@@ -28,6 +28,7 @@ from stream_app.hot_writer import HotWriter
 from stream_app.ingest_stage import IngestStage
 from stream_app.insight_stage import InsightStage
 from stream_app.model_follower import ModelFollower
+from stream_app.outage import passing
 from stream_app.partition_writer import writer_of
 from stream_app.producer import BatchProducer
 from stream_app.settings import Settings
@@ -42,6 +43,7 @@ FETCH_BYTES = 4 * 1024 * 1024
 QUEUED_BATCHES = 8
 REVOKE_S = 20.0
 """A rebalance waits this long for a last checkpoint; what it misses is redelivered."""
+AGAIN_S = 1.0
 LOOKS_PER_STALL = 10
 """How often the ends of the partitions are asked for while a stall counts as one."""
 
@@ -204,20 +206,26 @@ class ParallaxApp(faust.App):
         return self.settled and not self._draining and not self.opened and self.rebalancing_count > self._outdated
 
     async def open_assigned(self) -> None:
-        """Open the partitions that were assigned since the last look. Returns when they are, or are ours no more."""
+        """Open the partitions that were assigned since the last look. Returns when they are, or are ours no more; a
+        broker that is away is waited for.
+        """
         if not self._must_open():
             return
         async with self._turn:
-            if not self._must_open():
-                return
-            assigned = set(self.consumer.assignment())
-            self._cancelled = threading.Event()
-            self._opening = asyncio.ensure_future(self._open_partitions(assigned - self._open, assigned))
-            # A rebalance cancels it, and not whoever waits for it.
-            await asyncio.wait({self._opening})
-            opening, self._opening = self._opening, None
-            if not opening.cancelled():
-                opening.result()
+            while self._must_open():
+                assigned = set(self.consumer.assignment())
+                self._cancelled = threading.Event()
+                self._opening = asyncio.ensure_future(self._open_partitions(assigned - self._open, assigned))
+                # A rebalance cancels it, and not whoever waits for it.
+                await asyncio.wait({self._opening})
+                opening, self._opening = self._opening, None
+                if opening.cancelled():
+                    continue
+                if (error := opening.exception()) is not None:
+                    if not passing(error):
+                        raise error
+                    log.warning("partitions cannot be opened (%s: %s): trying again", type(error).__name__, error)
+                    await asyncio.sleep(AGAIN_S)
 
     async def _open_partitions(self, new: set[TP], assigned: set[TP]) -> None:
         cancelled = self._cancelled

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiokafka import AIOKafkaConsumer
+from aiokafka.errors import KafkaError, KafkaTimeoutError, NodeNotReadyError
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -305,6 +307,36 @@ def test_the_follower_knows_whatever_was_there_when_it_was_asked(app: Live) -> N
             asked = follower.asked
             await asyncio.gather(*(follower.catch_up() for _ in range(20)))
             assert 1 <= follower.asked - asked <= 2
+        finally:
+            await follower.stop()
+
+    asyncio.run(follow())
+
+
+@pytest.mark.kafka
+@pytest.mark.redis
+@pytest.mark.parametrize("error", [KafkaTimeoutError("within 40000 ms"), NodeNotReadyError("node 1")])
+def test_the_follower_waits_for_a_broker_beyond_its_clients_deadlines(
+    app: Live, monkeypatch: pytest.MonkeyPatch, error: KafkaError
+) -> None:
+    settings, feed = app.settings, Feed(app.settings)
+    asks = AIOKafkaConsumer.end_offsets
+    refused: list[KafkaError] = []
+
+    async def away(consumer: AIOKafkaConsumer, partitions: Any) -> Any:
+        if len(refused) < 3:
+            refused.append(error)
+            raise error
+        return await asks(consumer, partitions)
+
+    async def follow() -> None:
+        follower = AccountFollower(settings, ingest_config(settings))
+        await follower.start()
+        try:
+            feed.publish([sim(account(T0, account_id="7", time_zone=LA))])
+            monkeypatch.setattr(AIOKafkaConsumer, "end_offsets", away)
+            await follower.catch_up()
+            assert (len(refused), zone(follower, "7")) == (3, LA)
         finally:
             await follower.stop()
 

@@ -26,6 +26,8 @@ def resident_bytes(app: Application) -> int:
 class BrokerFault(Fault):
     """The broker is away for some time, and the workers wait for it."""
 
+    allowed_exits = 0
+
     def verify(self, trial: Trial) -> None:
         recovery = trial.result.recovery
         trial.require(
