@@ -74,7 +74,8 @@ def _report(cards: "dict[int, LearnedScorecard]") -> dict[str, Any]:
     comparisons, lines = verdict(card, walk.DEFAULT, walk.MODEL, BASELINES)
     judged = measures(card)
     return {
-        **summary(list(cards.values())),
+        # By platform they are among the segments, with all measures.
+        **{key: value for key, value in summary(list(cards.values())).items() if key != "by_platform"},
         "partitions": {
             str(partition): {
                 "first_day": iso_date(one.first_day),
