@@ -126,7 +126,8 @@ def _figure(plot: Plot) -> "Figure":
 def _extent(plot: Plot, one: Measures) -> str:
     days = sorted(plot.card.windows)
     first, last = plot.day_of(days[0]), plot.day_of(days[-1])
-    return f"{one.rows:,} rows, {one.impressions:,.0f} impressions, {first} to {last}"
+    begin = "" if plot.window_name == "day" else f"{plot.window_name}s that begin "
+    return f"{one.rows:,} rows, {one.impressions:,.0f} impressions, {begin}{first} to {last}"
 
 
 def _bars(axes: "Axes", whole: Sequence[Measures]) -> None:

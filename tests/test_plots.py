@@ -165,7 +165,7 @@ def test_a_longer_horizon_is_named(table: Path, tmp_path: Path) -> None:
     assert CliRunner().invoke(cli, ["backtest", str(table), *options]).exit_code == 0
     text = text_of(path.read_bytes())
     assert "7 days ahead" in text
-    assert "2026-03-16 to 2026-03-30" in text
+    assert "windows that begin 2026-03-16 to 2026-03-30" in text
 
 
 @pytest.fixture
