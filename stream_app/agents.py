@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from schemas import topics as names
 from stream_app.health import status
+from stream_app.metrics import CONTENT_TYPE, render
 from stream_app.model_follower import DAILY
 from stream_app.retraining import Retrainer
 from stream_app.topics import name
@@ -59,6 +60,11 @@ def attach(app: "ParallaxApp") -> None:
     async def health(_web: Any, _request: Any) -> Any:
         found = status(app)
         return app.web.json(found, status=200 if found["ready"] else 503)
+
+    @app.page("/metrics")
+    async def metrics(_web: Any, _request: Any) -> Any:
+        # As a header, for its character set is no part of what aiohttp calls the content type.
+        return app.web.bytes(render(status(app)), headers={"Content-Type": CONTENT_TYPE})
 
     @app.task  # type: ignore[untyped-decorator]
     async def checkpoint() -> None:

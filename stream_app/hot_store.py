@@ -13,7 +13,8 @@ whatever is in it, and two never meet in one key. The value is a hash, readable 
 
 ``(revision, phase)`` is the version, compared in that order by one script that also sets the TTL: an older
 version never replaces a newer one, whoever writes it. Lua compares doubles, which are exact up to 2^53: ``HotEntry``
-refuses what lies beyond. ``{prefix}:writer:{writer}`` is a writer's beacon, see ``HotWriter``.
+refuses what lies beyond. A scorecard has its partition for a campaign and its last day for a revision
+(``stream_app.hot_scorecards``). ``{prefix}:writer:{writer}`` is a writer's beacon, see ``HotWriter``.
 """
 
 import asyncio
@@ -36,7 +37,7 @@ from stream_app.settings import Settings
 
 log = logging.getLogger(__name__)
 
-Kind = Literal["insight", "prediction"]
+Kind = Literal["insight", "prediction", "scorecard"]
 Version = tuple[int, int]
 Slot = tuple[str, str, str]
 

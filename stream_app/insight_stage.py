@@ -15,7 +15,9 @@ from schemas.dead_letter import SourcePosition
 from schemas.envelope import target_partition
 from schemas.event import RejectCode
 from schemas.prediction import CtrPrediction
+from stream_app import hot_scorecards
 from stream_app.batch_transport import BatchConsumer
+from stream_app.hot_scorecards import HotScorecards
 from stream_app.hot_store import HotEntry
 from stream_app.hot_writer import HotWriter
 from stream_app.partition_writer import PartitionWriter
@@ -53,6 +55,7 @@ class InsightStage(PartitionedStage[Campaigns]):
         self._predictions = name(settings, names.PREDICTIONS)
         self._scorecards = name(settings, names.SCORECARDS)
         self._rebuild: Iterator[list[HotEntry]] | None = None
+        self._cards = HotScorecards(settings.cache_ttl)
         self._dead_letters = name(settings, names.DEAD_LETTERS)
         self.published = 0
         self.too_large = 0
@@ -68,6 +71,7 @@ class InsightStage(PartitionedStage[Campaigns]):
     def rebuild(self) -> None:
         """Begin to offer everything to Redis, a part at each checkpoint."""
         self._rebuild = self._hot_entries() if self._hot is not None else None
+        self._cards.renew()
 
     @property
     def rebuilding(self) -> bool:
@@ -85,6 +89,8 @@ class InsightStage(PartitionedStage[Campaigns]):
             self.published += len(checkpoint.emissions)
             if self._hot is not None:
                 self._hot.offer(_entries(checkpoint.hot, checkpoint.predictions))
+                if checkpoint.scorecard is not None:
+                    self._hot.offer([hot_scorecards.entry(partition, checkpoint.scorecard)])
 
         outgoing = list(self._outgoing(checkpoint))
         if checkpoint.scorecard is not None:
@@ -101,6 +107,7 @@ class InsightStage(PartitionedStage[Campaigns]):
                 self._rebuild = None
             else:
                 self._hot.offer(part)
+        self._hot.offer(self._cards.due({partition: state.ctr for partition, state in self._states.items()}))
         await self._hot.flush()
 
     def _outgoing(self, checkpoint: Checkpoint) -> Iterator[Outgoing]:

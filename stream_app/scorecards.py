@@ -17,6 +17,7 @@ from stream_app.settings import Settings
 from stream_app.topics import name
 
 LOG_LOSSES: Final = (DEFAULT, MODEL, PLATFORM_MEAN)
+MEASURES: Final = ("log_loss", "normalized_entropy", "calibration", "coverage")
 
 
 def newest(settings: Settings) -> dict[int, LearnedScorecard]:
@@ -38,13 +39,18 @@ def merged(cards: Iterable[LearnedScorecard]) -> Scorecard | None:
 
 
 def summary(cards: Sequence[LearnedScorecard]) -> dict[str, Any]:
-    """A few numbers of all partitions: of the predictions that serve, and log losses (nats per impression)."""
+    """A few numbers of all partitions: of the predictions that serve, log losses (nats per impression), and the
+    measures of each predictor on each platform and on ``all`` of them.
+    """
     card = merged(cards)
     if card is None:
         return {"rows": 0}
     whole = Scorecard(card.predictors)
-    whole.segments = {key: sums for key, sums in card.segments.items() if key == ("all", "all")}
-    by_name: dict[str, Measures] = {one.predictor: one for one in measures(whole)}
+    whole.segments = {key: sums for key, sums in card.segments.items() if key[0] in ("all", "platform")}
+    by_platform: dict[str, dict[str, Measures]] = {}
+    for one in measures(whole):
+        by_platform.setdefault(one.segment, {})[one.predictor] = one
+    by_name = by_platform["all"]
     served = by_name[SERVED]
     return {
         "rows": served.rows,
@@ -54,5 +60,14 @@ def summary(cards: Sequence[LearnedScorecard]) -> dict[str, Any]:
         "log_loss": {one: round(by_name[one].log_loss, 6) for one in LOG_LOSSES},
         "predicted_over_actual": None if served.calibration is None else round(served.calibration, 4),
         "interval_coverage": None if served.coverage is None else round(served.coverage, 4),
+        "by_platform": {
+            segment: {predictor: _rounded(one) for predictor, one in predictors.items()}
+            for segment, predictors in by_platform.items()
+        },
         "promoted": sorted({platform for one in cards for platform, (serves, _) in one.standings.items() if serves}),
     }
+
+
+def _rounded(one: Measures) -> dict[str, float | None]:
+    found = {measure: getattr(one, measure) for measure in MEASURES}
+    return {measure: None if value is None else round(value, 6) for measure, value in found.items()}

@@ -66,6 +66,14 @@ class CurvePoint(msgspec.Struct, frozen=True):
     impressions: float
 
 
+class WindowLoss(msgspec.Struct, frozen=True):
+    """What one window cost: nats per impression, by predictor."""
+
+    window: int
+    impressions: float
+    log_loss: dict[str, float]
+
+
 def measures(card: Scorecard) -> list[Measures]:
     """Every predictor on every segment, the whole first."""
     order = {axis: place for place, axis in enumerate(("all", "platform", "volume", "age"))}
@@ -80,6 +88,18 @@ def curve(card: Scorecard, predictor: str) -> list[CurvePoint]:
     """The calibration curve of a predictor, without its empty bins."""
     bins = card.curve[card.predictors.index(predictor)]
     return [CurvePoint(expected / n, actual / n, n) for n, expected, actual in bins.tolist() if n > 0]
+
+
+def by_window(card: Scorecard, trailing: int = 1) -> list[WindowLoss]:
+    """The log loss of every window in order, each with the ``trailing`` - 1 scored windows before it."""
+    found = []
+    order = sorted(card.windows)
+    for at, window in enumerate(order):
+        sums = np.sum([card.windows[one] for one in order[max(0, at + 1 - trailing) : at + 1]], axis=0)
+        shown, *losses = sums.tolist()
+        per_impression = {name: loss / shown for name, loss in zip(card.predictors, losses, strict=True)}
+        found.append(WindowLoss(window, shown, per_impression))
+    return found
 
 
 def compare(card: Scorecard, pairs: Sequence[tuple[str, str]], seed: int = 0) -> list[Comparison]:

@@ -1,26 +1,22 @@
-"""How well rates predict counts: measures of rows, each named.
-
-``log_loss`` is the Bernoulli negative log-likelihood per impression; ``normalized_entropy`` divides it by that of the
-rows' own overall rate (He et al., ADKDD 2014); ``deviance_explained`` is one minus the binomial deviance over that of
-a reference; ``mae_50`` the mean absolute error of the rate on rows of 50 or more impressions;
-``predicted_over_actual`` the expected over the observed clicks; ``coverage`` the share of rows whose rate lies
-in its 90 % interval.
-"""
+"""How well rates predict rows that have no time: the scorecard's measures (``core.learning.measures``) of one table."""
 
 from typing import Final
 
 import msgspec
 import numpy as np
-from scipy.special import xlogy
 
 from core.intervals import Floats
+from core.learning.baselines import PLATFORM_MEAN
+from core.learning.measures import measures
+from core.learning.scorecard import Scorecard, Scored, bernoulli_losses
 
-LEAST_IMPRESSIONS: Final = 50
-EDGE: Final = 1e-9
+JUDGED: Final = "judged"
 
 
 class RowScores(msgspec.Struct, frozen=True, kw_only=True):
-    """``None`` where a measure is undefined for the rows, or no interval was given."""
+    """``core.learning.measures.Measures`` under the library's names: ``mae_50`` is ``mae``, ``predicted_over_actual``
+    is ``calibration``. ``None`` where a measure is undefined for the rows, or no interval was given.
+    """
 
     rows: int
     impressions: float
@@ -34,8 +30,7 @@ class RowScores(msgspec.Struct, frozen=True, kw_only=True):
 
 def log_loss(clicks: Floats, impressions: Floats, rate: Floats) -> float:
     """The Bernoulli negative log-likelihood per impression, natural log."""
-    likely = np.clip(rate, EDGE, 1 - EDGE)
-    return float(-(clicks * np.log(likely) + (impressions - clicks) * np.log1p(-likely)).sum() / impressions.sum())
+    return float(bernoulli_losses(rate, impressions, clicks).sum() / impressions.sum())
 
 
 def score_rows(
@@ -47,23 +42,25 @@ def score_rows(
 ) -> RowScores:
     """The measures of n rows, all arrays [n]; ``reference`` are the rates of the platform mean.
 
-    Raises ``ValueError`` where there is no row.
+    Raises ``ValueError`` where there is no row with impressions.
     """
-    if not clicks.size:
+    inside = None
+    if bounds is not None:
+        low, high = bounds
+        inside = ((low * impressions <= clicks) & (clicks <= high * impressions)).astype(np.float64)
+    card = Scorecard((JUDGED, PLATFORM_MEAN))
+    scored = {JUDGED: Scored(rate, inside), PLATFORM_MEAN: Scored(reference)}
+    card.add(0, impressions, clicks, scored, [""] * clicks.size, np.zeros_like(impressions))
+    found = next((one for one in measures(card) if one.axis == "all" and one.predictor == JUDGED), None)
+    if found is None:
         raise ValueError("there are no rows to score")
-    own, observed = log_loss(clicks, impressions, rate), clicks / impressions
-    overall = float(clicks.sum() / impressions.sum())
-    entropy = log_loss(clicks, impressions, np.full_like(rate, overall))
-    saturated = float(-(xlogy(clicks, observed) + xlogy(impressions - clicks, 1 - observed)).sum() / impressions.sum())
-    against = log_loss(clicks, impressions, reference) - saturated
-    counted = impressions >= LEAST_IMPRESSIONS
     return RowScores(
-        rows=int(clicks.size),
-        impressions=float(impressions.sum()),
-        log_loss=own,
-        normalized_entropy=own / entropy if entropy > 1e-8 else None,
-        deviance_explained=1 - (own - saturated) / against if against > 0 else None,
-        mae_50=float(np.abs(rate - observed)[counted].mean()) if counted.any() else None,
-        predicted_over_actual=float((rate * impressions).sum() / clicks.sum()) if clicks.sum() else None,
-        coverage=None if bounds is None else float(((bounds[0] <= observed) & (observed <= bounds[1])).mean()),
+        rows=found.rows,
+        impressions=found.impressions,
+        log_loss=found.log_loss,
+        normalized_entropy=found.normalized_entropy,
+        deviance_explained=found.deviance_explained,
+        mae_50=found.mae,
+        predicted_over_actual=found.calibration,
+        coverage=found.coverage,
     )

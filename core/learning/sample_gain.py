@@ -15,6 +15,7 @@ from core.learning.campaign_data import CampaignData, CampaignLike, campaigns_of
 from core.learning.ctr_artefact import margins
 from core.learning.ctr_training import chosen, fit_default, fit_trees, split_campaigns
 from core.learning.row_scores import log_loss
+from core.learning.scorecard import saturated_losses
 from core.learning.training_rows import TrainingRows, borrowed_rates, training_rows
 from core.normalizer import PlatformNormalizer
 from core.profile import DEFAULT_PROFILE, Profile
@@ -74,7 +75,7 @@ def compare_training_sets(
         times_samples=float(np.mean([rows.clicks.size / counts[at] for at, _ in platforms if counts[at]])),
         log_loss=_losses(judged, rates, everything),
         log_loss_by_platform={platform: _losses(judged, rates, judged.platform == at) for at, platform in platforms},
-        floor=log_loss(judged.clicks, judged.impressions, judged.ctr),
+        floor=float(saturated_losses(judged.impressions, judged.clicks).sum() / judged.impressions.sum()),
     )
 
 

@@ -16,7 +16,7 @@ from core.learning.decayed import Ints
 from core.learning.empirical_bayes import DEFAULT_GRID, EmpiricalBayes, Grid
 from core.learning.predictive import Floats, covered_share, moments
 from core.learning.promotion import NOT_YET, PromotionRule, ScoredWindow, standing
-from core.learning.scorecard import LEAST_RATE, Scorecard, Scored
+from core.learning.scorecard import LEAST_RATE, Scorecard, Scored, bernoulli_losses
 
 DEFAULT: Final = "default"
 MODEL: Final = "model"
@@ -140,8 +140,8 @@ class Walk:
         return scored, band, central
 
     def _judge(self, said: Predicted, group: Ints, n: Floats, k: Floats) -> None:
-        default, model = (np.clip(said.rates[name], LEAST_RATE, 1 - LEAST_RATE) for name in (DEFAULT, MODEL))
-        losses = [-(k * np.log(rate) + (n - k) * np.log1p(-rate)) for rate in (default, model)]
+        model = np.clip(said.rates[MODEL], LEAST_RATE, 1 - LEAST_RATE)
+        losses = [bernoulli_losses(said.rates[name], n, k) for name in (DEFAULT, MODEL)]
         groups = len(self.scored)
         sums = [np.bincount(group, weights=values, minlength=groups) for values in (n, k, *losses, n * model)]
         for at, windows in enumerate(self.scored):

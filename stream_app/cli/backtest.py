@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import click
 
-from stream_app.cli.shell import PLATFORMS, printable, settings_of
+from stream_app.cli.shell import PLATFORMS, plot_option, printable, settings_of
 from stream_app.errors import SetupError
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ HEADS: Final = ("log loss", "entropy", "MAE 50+", "pred/actual", "deviance", "90
 @click.option("--series", default="", metavar="COLUMNS", help="What makes a series, such as campaign_id,ad_id.")
 @click.option("--platform", type=click.Choice(PLATFORMS), help="Whose rows these are that name no platform.")
 @click.option("--format", "style", type=click.Choice(["table", "json"]), default="table", show_default=True)
+@plot_option
 @click.pass_context
 def backtest(
     ctx: click.Context,
@@ -40,6 +41,7 @@ def backtest(
     series: str,
     platform: str | None,
     style: Literal["table", "json"],
+    plot: Path | None,
 ) -> None:
     """Walk over history one horizon at a time, fitting, training and promoting as in the stream, and score every
     prediction against what happened, beside the baselines on the same rows.
@@ -56,6 +58,10 @@ def backtest(
 
     settings = settings_of(ctx)
     first, days = day(split, "--split"), whole_days(horizon)
+    if plot is not None:
+        from stream_app.plots import checked_target
+
+        checked_target(plot)
     columns = [column for column in series.split(",") if column.strip()]
     rows = history.read(files, ingest_config(settings, None), columns, Platform(platform) if platform else None)
     past = history.in_windows(rows, insight_config(settings).profile, first, days)
@@ -71,6 +77,15 @@ def backtest(
         click.echo(msgspec.json.encode(report))
     else:
         _print(report, done)
+    if plot is not None:
+        from stream_app import plots
+
+        of = f"CTR predictions on history, {'one day' if days == 1 else f'{days} days'} ahead"
+        name = "day" if days == 1 else "window"
+        plots.write(
+            plot,
+            plots.Plot(done.scorecard, of, report["verdict"], lambda at: date.fromordinal(first + at * days), name),
+        )
     sys.stdout.flush()
 
 

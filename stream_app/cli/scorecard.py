@@ -1,11 +1,13 @@
 """``scorecard``: how well the live CTR predictions have done, from what the workers publish."""
 
 import sys
+from datetime import date
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import click
 
-from stream_app.cli.shell import printable, quiet, server_settings
+from stream_app.cli.shell import plot_option, printable, quiet, server_settings
 
 if TYPE_CHECKING:
     from core.learning.measures import Measures
@@ -14,14 +16,19 @@ if TYPE_CHECKING:
 
 @click.command(short_help="Print how well the live CTR predictions have done.")
 @click.option("--format", "style", type=click.Choice(["table", "json"]), default="table", show_default=True)
+@plot_option
 @click.pass_context
-def scorecard(ctx: click.Context, style: Literal["table", "json"]) -> None:
+def scorecard(ctx: click.Context, style: Literal["table", "json"], plot: Path | None) -> None:
     """Print the scorecard of all partitions: every prediction of a day, judged once when the day had closed, beside
     the baselines on the same rows.
     """
     from stream_app import scorecards
 
     quiet()
+    if plot is not None:
+        from stream_app.plots import checked_target
+
+        checked_target(plot)
     cards = scorecards.newest(server_settings(ctx))
     report = _report(cards)
     if style == "json":
@@ -32,7 +39,26 @@ def scorecard(ctx: click.Context, style: Literal["table", "json"]) -> None:
         click.echo("no day has been scored")
     else:
         _print(report)
+    if plot is not None:
+        _plot(plot, cards, report["verdict"])
     sys.stdout.flush()
+
+
+def _plot(path: Path, cards: "dict[int, LearnedScorecard]", verdict: list[str]) -> None:
+    from stream_app import plots
+    from stream_app.errors import ParallaxError
+    from stream_app.scorecards import merged
+
+    card = merged(cards.values())
+    if card is None:
+        raise ParallaxError(f"no day has been scored, so {path} was not written")
+    plots.write(path, plots.Plot(card, "CTR predictions of the stream, one day ahead", verdict, _date, "day"))
+
+
+def _date(day: int) -> date:
+    from schemas.calendar import iso_date
+
+    return date.fromisoformat(iso_date(day))
 
 
 def _report(cards: "dict[int, LearnedScorecard]") -> dict[str, Any]:
@@ -48,7 +74,8 @@ def _report(cards: "dict[int, LearnedScorecard]") -> dict[str, Any]:
     comparisons, lines = verdict(card, walk.DEFAULT, walk.MODEL, BASELINES)
     judged = measures(card)
     return {
-        **summary(list(cards.values())),
+        # By platform they are among the segments, with all measures.
+        **{key: value for key, value in summary(list(cards.values())).items() if key != "by_platform"},
         "partitions": {
             str(partition): {
                 "first_day": iso_date(one.first_day),

@@ -1,6 +1,7 @@
 """``topics``, ``worker``, ``health`` and ``hot``: the servers, and what runs on them."""
 
 import asyncio
+import contextlib
 import json
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -10,7 +11,10 @@ from stream_app.cli.shell import printable, quiet, server_settings, settings_of
 from stream_app.errors import ParallaxError, ServerAbsent, SetupError
 
 if TYPE_CHECKING:
-    from stream_app.hot_store import HotValue
+    from collections.abc import AsyncIterator
+
+    from stream_app.hot_scorecards import Held
+    from stream_app.hot_store import HotStore, HotValue
     from stream_app.settings import Settings
 
 ANSWER_S: Final = 4.0
@@ -145,18 +149,36 @@ def health(ctx: click.Context) -> None:
     ctx.exit(0 if isinstance(status, dict) and status.get("ready") is True else 1)
 
 
-@click.command(short_help="Print what Redis holds of a campaign.")
-@click.argument("campaign")
+@click.command(short_help="Print what Redis holds of a campaign, or the scorecards.")
+@click.argument("campaign", required=False)
 @click.option("--window", default="24h", show_default=True)
 @click.option("--kind", type=click.Choice(["insight", "prediction"]), default="insight", show_default=True)
-@click.option("--json", "as_json", is_flag=True, help="One JSON object on one line.")
+@click.option("--scorecard", is_flag=True, help="The scorecard of each partition, instead of a campaign's values.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on one line; of scorecards one a partition.")
 @click.pass_context
-def hot(ctx: click.Context, campaign: str, window: str, kind: Literal["insight", "prediction"], as_json: bool) -> None:
-    """Print what Redis holds of a campaign: value, age, freshness and time to live. Exit code 1 when it has none."""
+def hot(
+    ctx: click.Context,
+    campaign: str | None,
+    window: str,
+    kind: Literal["insight", "prediction"],
+    scorecard: bool,
+    as_json: bool,
+) -> None:
+    """Print what Redis holds of a campaign: value, age, freshness and time to live. Exit code 1 when it has none.
+
+    With --scorecard print how well the predictions have done, by partition, as the workers keep it in Redis.
+    """
     from schemas.calendar import iso_instant
 
     quiet()
+    if scorecard == (campaign is not None):
+        raise SetupError("name a campaign, or give --scorecard without one")
     settings = server_settings(ctx)
+    if campaign is None:
+        from stream_app.cli.hot_scorecard import show
+
+        show(asyncio.run(_scorecards(settings)), as_json=as_json)
+        return
     found = asyncio.run(_get(settings, campaign, window, kind))
     if found is None:
         raise ParallaxError(f"Redis holds no {kind} of campaign {campaign} and window {window}")
@@ -182,11 +204,24 @@ def hot(ctx: click.Context, campaign: str, window: str, kind: Literal["insight",
 async def _get(
     settings: "Settings", campaign: str, window: str, kind: Literal["insight", "prediction"]
 ) -> "HotValue | None":
+    async with _hot_store(settings) as store:
+        return await store.get(campaign, window, kind)
+
+
+async def _scorecards(settings: "Settings") -> "list[Held]":
+    from stream_app.hot_scorecards import read
+
+    async with _hot_store(settings) as store:
+        return await read(store, settings.partitions)
+
+
+@contextlib.asynccontextmanager
+async def _hot_store(settings: "Settings") -> "AsyncIterator[HotStore]":
     from stream_app.hot_store import HotStore, HotStoreDown
 
     store = HotStore.of(settings)
     try:
-        return await store.get(campaign, window, kind)
+        yield store
     except HotStoreDown as down:
         raise ServerAbsent(
             f"Redis at {settings.redis_host}:{settings.redis_port} does not serve ({down.reason}): start it or set"

@@ -20,6 +20,12 @@ INTERRUPTED: Final = 130
 NOBODY_READS: Final = 141
 """What shells give for a command that SIGPIPE ended."""
 PLATFORMS: Final = ("meta", "tiktok", "google_ads")
+plot_option: Final = click.option(
+    "--plot",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Draw the scorecard too, as FILE.png, FILE.svg or FILE.html.",
+)
 DATE: Final = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 
 
