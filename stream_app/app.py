@@ -95,6 +95,7 @@ class ParallaxApp(faust.App):
         self._draining = False
         self._outdated = -1
         self.revoking = False
+        self._streaming = False
         self.batches = BatchProducer(settings)
         self.hot = HotWriter(HotStore.of(settings), lambda: self.insights.rebuild()) if settings.cache_enabled else None
         ingest, insights = ingest_config(settings), insight_config(settings)
@@ -152,6 +153,7 @@ class ParallaxApp(faust.App):
     def on_rebalance_start(self) -> None:
         """A rebalance has begun, in the consumer's thread, whatever is going on here."""
         self.revoking = True
+        self._streaming = False
         super().on_rebalance_start()
 
     def on_rebalance_end(self) -> None:
@@ -163,6 +165,7 @@ class ParallaxApp(faust.App):
         tables: Any = self.tables
         if not self.revoking and tables.recovery._generation_id == self.consumer_generation_id:
             super().on_rebalance_end()
+            self._streaming = True
 
     async def _before_revoke(self, revoked: set[TP]) -> None:
         await self._stop_opening()
@@ -281,7 +284,8 @@ class ParallaxApp(faust.App):
         return int(max(self.consumer.lag(tp), self._ends.of(tp) - self.consumer.reached(tp)))
 
     def _progress(self) -> Mapping[str, Progress] | None:
-        if not self.settled or self._draining:
+        # In a thread: what Faust makes when it is first asked for would belong to an event loop that never runs.
+        if not self._streaming or self._draining:
             return None
         durable = dict(self.consumer.durable)
         hops = {
