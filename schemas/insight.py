@@ -86,7 +86,8 @@ class PlatformBreakdown(msgspec.Struct, frozen=True, kw_only=True):
 
     ``coverage`` is the share of the window that the platform has reported. ``zone_assumed`` says that its dates were
     read as UTC. ``maturity`` is the share of its conversions that the platform has usually reported as long after the
-    window's end as its newest report came; None where the profile has no curve for it.
+    window's end as its newest report came; None where the profile has no curve for it. ``accounts``: the ad accounts
+    whose rows these are, as far as rows name them.
     """
 
     totals: InsightTotals
@@ -110,6 +111,7 @@ class PlatformBreakdown(msgspec.Struct, frozen=True, kw_only=True):
     basis: list[str]
     platform_campaigns: list[str]
     maturity: float | None = None
+    accounts: list[str] = []
 
 
 class Correction(msgspec.Struct, frozen=True, kw_only=True):
