@@ -174,6 +174,14 @@ def encode(insight: CrossPlatformInsight) -> bytes:
     return _encoder.encode(insight)
 
 
+def is_of(payload: bytes, window: str) -> bool:
+    """Whether an insight's bytes, as ``encode`` writes them, may be of a window; those of another one never are.
+
+    Within a JSON text a quote is escaped, so no campaign's name is taken for the field.
+    """
+    return f'"window":"{window}"'.encode() in payload
+
+
 def content(insight: CrossPlatformInsight) -> bytes:
     """The bytes that every correct computation over the same records agrees on."""
     fields = msgspec.structs.asdict(matured(insight, {}))

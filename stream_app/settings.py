@@ -172,6 +172,7 @@ class Settings(BaseSettings):
     redis_cafile: Path | None = None
 
     retrain_every: Duration | None = None
+    patterns_every: Duration | None = None
 
     health_port: int = Field(default=6066, ge=0, le=65_535)
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"

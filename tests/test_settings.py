@@ -83,6 +83,7 @@ def test_the_file_can_be_named_by_the_environment(file: Path, monkeypatch: pytes
         ("PARALLAX_TOPIC_PREFIX", "run7.", "topic_prefix", "run7."),
         ("PARALLAX_PARTITIONS", "", "partitions", 4),
         ("PARALLAX_RETRAIN_EVERY", "7d", "retrain_every", Duration(7 * 86_400_000)),
+        ("PARALLAX_PATTERNS_EVERY", "5m", "patterns_every", Duration(300_000)),
         ("PARALLAX_REPORTING_CURRENCY", "EUR", "reporting_currency", "EUR"),
     ],
 )
