@@ -117,7 +117,7 @@ class Caches:
         self.counts: dict[Kind, CacheCounts] = {kind: CacheCounts() for kind in TTL_SECONDS}
 
     @classmethod
-    def of(cls, settings: Settings) -> Self:
+    def of(cls, settings: Settings, *, lock_seconds: float = 10.0) -> Self:
         """The caches that the settings name; ``CACHE_TTL`` is the insights'."""
         checked: dict[str, Any] = {
             "ssl_cert_reqs": "required",
@@ -136,7 +136,8 @@ class Caches:
             ssl=settings.redis_tls,
             **(checked if settings.redis_tls else {}),
         )
-        return cls(client, enabled=settings.cache_enabled, ttl_seconds={"insight": settings.cache_ttl})
+        ttl: dict[Kind, int] = {"insight": settings.cache_ttl}
+        return cls(client, enabled=settings.cache_enabled, ttl_seconds=ttl, lock_seconds=lock_seconds)
 
     async def get(self, kind: Kind, key: str, compute: Compute) -> Cached:
         """The value of a key, computed on a miss by one caller. Raises what ``compute`` does where no copy is left."""
@@ -167,9 +168,10 @@ class Caches:
         """Store what was computed elsewhere, as if on a miss; whether Redis took it."""
         return bool(await self._store(kind, key, value))
 
-    async def forget(self, kind: Kind, key: str) -> None:
-        """Drop a value and its stale copy; without Redis there is nothing to drop."""
-        await self._ask(kind, lambda: self._client.delete(self._key("cache", kind, key), self._key("stale", kind, key)))
+    async def forget(self, kind: Kind, key: str) -> bool:
+        """Drop a value and its stale copy; whether Redis did. Without Redis there is nothing to drop."""
+        keys = self._key("cache", kind, key), self._key("stale", kind, key)
+        return await self._ask(kind, lambda: self._client.delete(*keys)) is not None
 
     def counters(self) -> dict[str, int]:
         """Every count as ``{kind}_{count}``, for export."""
