@@ -42,6 +42,7 @@ class PatternsStatus(msgspec.Struct, frozen=True):
     state: State
     outcome: str
     starts: int
+    pid: int | None
 
 
 class PatternsProcess:
@@ -62,10 +63,11 @@ class PatternsProcess:
         self._state = State.OFF
         self._outcome = ""
         self._starts = 0
+        self._pid: int | None = None
 
     def status(self) -> PatternsStatus:
         """For the health page."""
-        return PatternsStatus(self._state, self._outcome, self._starts)
+        return PatternsStatus(self._state, self._outcome, self._starts, self._pid)
 
     async def run(self) -> None:
         """Keep the process running while this worker leads, until cancelled; returns at once where it is off."""
@@ -91,10 +93,12 @@ class PatternsProcess:
             stdout=pipe,
             stderr=asyncio.subprocess.STDOUT,
         )
+        self._pid = process.pid
         try:
             return await self._watch(process)
         finally:
             await ended(process)
+            self._pid = None
 
     async def _watch(self, process: asyncio.subprocess.Process) -> bool:
         assert process.stdout is not None, "its output is a pipe"  # noqa: S101 - for the types

@@ -40,8 +40,8 @@ def recommend(
     labels: Path | None,
     style: Literal["table", "json"],
 ) -> None:
-    """Rank the platforms for a new campaign by what the live campaigns have shown: CTR, CPC and ROAS, each with its 90 %
-    interval and the campaigns behind it. A platform with too little behind it is not ranked.
+    """Rank the platforms for a new campaign by what the live campaigns have shown: CTR, CPC and ROAS, each with its
+    90 % interval and the campaigns behind it. A platform with too little behind it is not ranked.
 
     Each of vertical, objective and account narrows what the one before left, and pulls the ratios as far as it has
     campaigns. Exit code 1 when no platform has evidence enough.
