@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, Final, Self
 
 import msgspec
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message, TopicPartition
 
 from core.learning.live_campaigns import WINDOW, LiveCampaigns
 from schemas import insight as insight_codec
@@ -15,14 +15,17 @@ from schemas import topics as names
 from schemas.event import DAY_MS
 from stream_app.domain import insight_config
 from stream_app.errors import ServerAbsent, SetupError
+from stream_app.extent import UNSETTLED, ExtentReader
 from stream_app.settings import Settings
 from stream_app.topics import DERIVED_MAX_BYTES, name
 
 BATCH: Final = 2_000
 POLL_S: Final = 0.2
-ANSWER_S: Final = 5.0
 STALLED_S: Final = 30.0
-PASSING: Final = (KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT, KafkaError._RESOLVE, KafkaError._TIMED_OUT)
+PASSING: Final = (
+    *(KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT, KafkaError._RESOLVE, KafkaError._TIMED_OUT),
+    *UNSETTLED,
+)
 """What librdkafka mends itself."""
 
 Progress = Callable[[int, int], None]
@@ -46,7 +49,7 @@ class LiveInsights:
     def __init__(self, settings: Settings) -> None:
         self.campaigns = live_campaigns(settings)
         self.records = self.malformed = 0
-        self._servers = settings.kafka_bootstrap
+        self._settings, self._servers = settings, settings.kafka_bootstrap
         self._topic = name(settings, names.INSIGHTS_LATEST)
         self._reached: dict[int, int] = {}
         config: dict[str, Any] = settings.confluent_config() | {
@@ -72,7 +75,8 @@ class LiveInsights:
 
     def catch_up(self, progress: Progress | None = None) -> None:
         """Read all that the topic holds now. ``progress`` gets the offsets passed and how many there are."""
-        bounds = self._bounds()
+        with ExtentReader(self._settings) as reader:
+            bounds = {extent.partition: (extent.start, extent.end) for extent in reader.whole(self._topic)}
         self._consumer.assign([TopicPartition(self._topic, partition, OFFSET_BEGINNING) for partition in bounds])
         total, heard = sum(high - low for low, high in bounds.values()), time.monotonic()
         while any(self._reached.get(partition, low) < high for partition, (low, high) in bounds.items()):
@@ -110,20 +114,3 @@ class LiveInsights:
             self.campaigns.take(insight_codec.decode(payload))
         except (msgspec.DecodeError, ValueError):
             self.malformed += 1
-
-    def _bounds(self) -> dict[int, tuple[int, int]]:
-        try:
-            # Of all topics: asking for one by name would create it on brokers that do so.
-            topics = self._consumer.list_topics(timeout=ANSWER_S).topics
-            if self._topic not in topics:
-                raise SetupError(f"topic {self._topic} does not exist: run `parallax topics create`")
-            partitions = sorted(topics[self._topic].partitions)
-            return {
-                partition: self._consumer.get_watermark_offsets(TopicPartition(self._topic, partition), ANSWER_S)
-                for partition in partitions
-            }
-        except KafkaException as error:
-            raise ServerAbsent(
-                f"Kafka at {self._servers} does not answer ({error.args[0].str()}): start it or set"
-                " PARALLAX_KAFKA_BOOTSTRAP"
-            ) from None

@@ -8,9 +8,11 @@ import signal
 import subprocess
 import sys
 from collections import defaultdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from redis import Redis
 
@@ -75,6 +77,10 @@ def published(app: Live) -> dict[str, tuple[str, CrossPlatformPatterns]]:
     return found
 
 
+def is_published(app: Live, wanted: dict[str, tuple[str, CrossPlatformPatterns]]) -> bool:
+    return published(app) == wanted
+
+
 def follower(worker: LocalWorker) -> dict[str, Any]:
     status = worker.status()
     found: dict[str, Any] = {} if status is None else status["patterns"]
@@ -113,7 +119,7 @@ def test_patterns_roll_beside_a_worker_and_are_what_the_library_gives(
             app.drain(feed.count)
             wanted = expected(app, feed)
             assert len(wanted) > 3
-            wait_until("the patterns are published", lambda wanted=wanted: published(app) == wanted)
+            wait_until("the patterns are published", partial(is_published, app, wanted))
         assert follower(worker)["state"] == "running"
         assert follower(worker)["outcome"].endswith(" s")
         pid = follower(worker)["pid"]
@@ -158,6 +164,4 @@ def test_patterns_roll_beside_a_worker_and_are_what_the_library_gives(
 
 
 def _plain(patterns: CrossPlatformPatterns) -> Any:
-    import msgspec
-
     return json.loads(msgspec.json.encode(patterns))
