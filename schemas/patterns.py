@@ -13,6 +13,8 @@ from schemas.platform import Platform
 ALL: Final = "all"
 """The key of all accounts' campaigns together; an account's own key holds a colon."""
 VERSION: Final = 1
+WINDOW: Final = "7d"
+"""The window that tells a campaign's newest results."""
 
 
 class PooledRatio(msgspec.Struct, frozen=True, kw_only=True):

@@ -9,10 +9,11 @@ from typing import Any, Final, Self
 import msgspec
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message, TopicPartition
 
-from core.learning.live_campaigns import WINDOW, LiveCampaigns
+from core.learning.live_campaigns import LiveCampaigns
 from schemas import insight as insight_codec
 from schemas import topics as names
 from schemas.event import DAY_MS
+from schemas.patterns import WINDOW
 from stream_app.domain import insight_config
 from stream_app.errors import ServerAbsent, SetupError
 from stream_app.extent import UNSETTLED, ExtentReader

@@ -8,6 +8,7 @@ again publishes only what differs from what the topic holds.
 import asyncio
 import time
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from typing import Final
 
 import msgspec
@@ -20,6 +21,7 @@ from schemas.patterns import ALL
 from stream_app.caches import TTL_SECONDS, Caches, patterns_key
 from stream_app.domain import insight_config
 from stream_app.duration import Duration
+from stream_app.errors import ServerAbsent
 from stream_app.extent import ExtentReader
 from stream_app.live_insights import LiveInsights
 from stream_app.producer import Outgoing
@@ -31,7 +33,7 @@ POLL_S: Final = 0.5
 EVERY: Final = Duration(300_000)
 """Where ``PARALLAX_PATTERNS_EVERY`` is not set."""
 LOOK_S: Final = 60.0
-"""How often the cache is looked after: what it did not take, and what has lived half of its time."""
+"""How often topic and cache are looked after: what one of them did not take, or holds otherwise."""
 HALF_LIFE_S: Final = TTL_SECONDS["patterns"] / 2
 
 
@@ -77,9 +79,13 @@ class PatternsFollower:
     """Follows until it is ended. ``told`` gets each round that computed anything."""
 
     def __init__(
-        self, settings: Settings, min_roas: float = MIN_ROAS, told: Callable[[Round], None] = lambda _round: None
+        self,
+        settings: Settings,
+        min_roas: float = MIN_ROAS,
+        told: Callable[[Round], None] = lambda _round: None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._settings, self._min_roas, self._told = settings, min_roas, told
+        self._settings, self._min_roas, self._told, self._clock = settings, min_roas, told, clock
         self._every = (settings.patterns_every or EVERY).seconds
         self._normalizer = PlatformNormalizer(insight_config(settings).profile)
         self._payloads: dict[str, bytes] = {}
@@ -92,16 +98,26 @@ class PatternsFollower:
             self._sent = published(self._settings)
             insights.catch_up()
             changed = {ALL, *self._sent}
-            publish_at = look_at = time.monotonic()
+            publish_at = self._clock()
+            look_at = publish_at + LOOK_S
             while not ended():
-                now = time.monotonic()
+                now = self._clock()
                 if now >= publish_at and (changed := changed.union(insights.campaigns.changed())):
                     changed = self._publish(insights, changed)
                     publish_at = now + self._every
                 if now >= look_at:
+                    changed = changed | self._astray()
                     self._store([one for one, at in self._stored.items() if now - at >= HALF_LIFE_S])
                     look_at = now + LOOK_S
                 insights.poll(POLL_S)
+
+    def _astray(self) -> set[str]:
+        """The accounts of which the topic does not hold what was published: another follower, not yet ended after it
+        lost its lead, may have been slower.
+        """
+        with suppress(ServerAbsent):
+            self._sent = published(self._settings)
+        return {one for one in self._sent.keys() | self._payloads if self._sent.get(one) != self._payloads.get(one)}
 
     def _publish(self, insights: LiveInsights, changed: Collection[str]) -> set[str]:
         """Compute the patterns of accounts, and publish and store those that differ; which could not be sent."""
@@ -142,7 +158,7 @@ class PatternsFollower:
         for account in accounts:
             self._stored[account] = -float("inf")
         for account in asyncio.run(self._put(accounts)):
-            self._stored[account] = time.monotonic()
+            self._stored[account] = self._clock()
             if account not in self._payloads:
                 del self._stored[account]
 

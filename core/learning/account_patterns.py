@@ -3,12 +3,11 @@
 from collections.abc import Sequence
 
 from core.learning.campaign_data import CampaignData
-from core.learning.live_campaigns import WINDOW
 from core.learning.patterns import MIN_SUPPORT, extract
 from core.normalizer import PlatformNormalizer
 from schemas.calendar import iso_date
 from schemas.event import DAY_MS
-from schemas.patterns import ALL, AccountPatterns
+from schemas.patterns import ALL, WINDOW, AccountPatterns
 
 MIN_ROAS = 2.0
 

@@ -16,10 +16,9 @@ from core.ratios import PlatformMetrics
 from schemas.event import DAY_MS
 from schemas.insight import CrossPlatformInsight, InsightTotals
 from schemas.metrics import MICROS
-from schemas.patterns import ALL
+from schemas.patterns import ALL, WINDOW
 from schemas.platform import Platform
 
-WINDOW: Final = "7d"
 KEPT: Final = 7
 EPOCH: Final = date(1970, 1, 1).toordinal()
 

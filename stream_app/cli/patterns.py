@@ -101,7 +101,7 @@ def of_account(account: str | None) -> str:
 
 def read_live(settings: "Settings") -> "LiveCampaigns":
     """The campaigns that are live, with a bar on a terminal. Raises ``ParallaxError`` where there are none."""
-    from core.learning.live_campaigns import WINDOW
+    from schemas.patterns import WINDOW
     from stream_app.live_insights import LiveInsights
 
     with LiveInsights(settings) as insights, record_progress() as progress:
@@ -113,8 +113,7 @@ def read_live(settings: "Settings") -> "LiveCampaigns":
 
 async def answer(settings: "Settings", account: str, min_roas: float) -> "tuple[AccountPatterns, Cached]":
     """An account's patterns, from the cache where it has them as they would be computed now."""
-    from core.learning.live_campaigns import WINDOW
-    from schemas.patterns import decode
+    from schemas.patterns import WINDOW, decode
     from stream_app.caches import Caches
     from stream_app.domain import insight_config
     from stream_app.live_insights import live_campaigns
