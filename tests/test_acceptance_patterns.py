@@ -77,6 +77,14 @@ def published(app: Live) -> dict[str, tuple[str, CrossPlatformPatterns]]:
     return found
 
 
+def records(app: Live) -> dict[tuple[int, int], tuple[bytes, bytes]]:
+    """By place, for partitions are read in any order."""
+    return {
+        (message.partition(), message.offset()): (message.key(), message.value())
+        for message in app.read(names.PATTERNS)
+    }
+
+
 def is_published(app: Live, wanted: dict[str, tuple[str, CrossPlatformPatterns]]) -> bool:
     return published(app) == wanted
 
@@ -125,7 +133,7 @@ def test_patterns_roll_beside_a_worker_and_are_what_the_library_gives(
         pid = follower(worker)["pid"]
         os.kill(worker.process.process.pid, signal.SIGKILL)
         wait_until("the follower is gone with its worker", lambda: not alive(pid))
-        before = [(message.key(), message.value()) for message in app.read(names.PATTERNS)]
+        before = records(app)
 
         alone = subprocess.Popen(
             [sys.executable, "-m", "stream_app", "patterns", "--follow"],
@@ -141,7 +149,7 @@ def test_patterns_roll_beside_a_worker_and_are_what_the_library_gives(
         finally:
             alone.kill()
             alone.communicate()
-        assert [(message.key(), message.value()) for message in app.read(names.PATTERNS)] == before
+        assert records(app) == before
 
         account = max(key for key in wanted if key != "all")
         for options, key in (((), "all"), (("--account", account), account)):
