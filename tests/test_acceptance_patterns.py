@@ -77,7 +77,7 @@ def published(app: Live) -> dict[str, tuple[str, CrossPlatformPatterns]]:
     return found
 
 
-def records(app: Live) -> dict[tuple[int, int], tuple[bytes, bytes]]:
+def by_place(app: Live) -> dict[tuple[int, int], tuple[bytes, bytes]]:
     """By place, for partitions are read in any order."""
     return {
         (message.partition(), message.offset()): (message.key(), message.value())
@@ -133,7 +133,7 @@ def test_patterns_roll_beside_a_worker_and_are_what_the_library_gives(
         pid = follower(worker)["pid"]
         os.kill(worker.process.process.pid, signal.SIGKILL)
         wait_until("the follower is gone with its worker", lambda: not alive(pid))
-        before = records(app)
+        before = by_place(app)
 
         alone = subprocess.Popen(
             [sys.executable, "-m", "stream_app", "patterns", "--follow"],
@@ -149,7 +149,7 @@ def test_patterns_roll_beside_a_worker_and_are_what_the_library_gives(
         finally:
             alone.kill()
             alone.communicate()
-        assert records(app) == before
+        assert by_place(app) == before
 
         account = max(key for key in wanted if key != "all")
         for options, key in (((), "all"), (("--account", account), account)):
