@@ -146,6 +146,7 @@ def _breakdown(
         basis=sorted({rollup.basis for rollup in rollups}),
         platform_campaigns=sorted({rollup.platform_campaign_id for rollup in rollups}),
         maturity=_maturity(platform, window, index, parts, profile),
+        accounts=sorted({rollup.account_id for rollup in rollups if rollup.account_id}),
     )
     return breakdown, scored
 

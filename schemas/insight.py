@@ -86,7 +86,8 @@ class PlatformBreakdown(msgspec.Struct, frozen=True, kw_only=True):
 
     ``coverage`` is the share of the window that the platform has reported. ``zone_assumed`` says that its dates were
     read as UTC. ``maturity`` is the share of its conversions that the platform has usually reported as long after the
-    window's end as its newest report came; None where the profile has no curve for it.
+    window's end as its newest report came; None where the profile has no curve for it. ``accounts``: the ad accounts
+    whose rows these are, as far as rows name them.
     """
 
     totals: InsightTotals
@@ -110,6 +111,7 @@ class PlatformBreakdown(msgspec.Struct, frozen=True, kw_only=True):
     basis: list[str]
     platform_campaigns: list[str]
     maturity: float | None = None
+    accounts: list[str] = []
 
 
 class Correction(msgspec.Struct, frozen=True, kw_only=True):
@@ -170,6 +172,14 @@ def matured(insight: CrossPlatformInsight, maturity: dict[str, float | None]) ->
 def encode(insight: CrossPlatformInsight) -> bytes:
     """JSON with a fixed order of fields."""
     return _encoder.encode(insight)
+
+
+def is_of(payload: bytes, window: str) -> bool:
+    """Whether an insight's bytes, as ``encode`` writes them, may be of a window; those of another one never are.
+
+    Within a JSON text a quote is escaped, so no campaign's name is taken for the field.
+    """
+    return f'"window":"{window}"'.encode() in payload
 
 
 def content(insight: CrossPlatformInsight) -> bytes:

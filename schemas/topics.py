@@ -20,6 +20,7 @@ INSIGHTS_LATEST: Final = "insights.latest"
 PREDICTIONS: Final = "predictions.ctr"
 MODELS: Final = "models.ctr"
 SCORECARDS: Final = "scorecards.ctr"
+PATTERNS: Final = "patterns.cross-platform"
 DEAD_LETTERS: Final = "ads.dead-letters"
 
 FACT_TOPICS: Final = (CAMPAIGN_LINKS, RATES, ACCOUNTS)

@@ -80,6 +80,10 @@ def attach(app: "ParallaxApp") -> None:
         ).run()
 
     @app.task  # type: ignore[untyped-decorator]
+    async def keep_patterns() -> None:
+        await app.patterns.run()
+
+    @app.task  # type: ignore[untyped-decorator]
     async def heartbeat() -> None:
         await _repeat(app, HEARTBEAT_S, app.beat)
 

@@ -30,6 +30,7 @@ from stream_app.insight_stage import InsightStage
 from stream_app.model_follower import ModelFollower
 from stream_app.outage import passing
 from stream_app.partition_writer import writer_of
+from stream_app.patterns_process import PatternsProcess
 from stream_app.producer import BatchProducer
 from stream_app.settings import Settings
 from stream_app.store import Store, store_of
@@ -117,6 +118,8 @@ class ParallaxApp(faust.App):
             self.hot,
             self.models.take,
         )
+        # One of the workers is enough: the one that has the first partition.
+        self.patterns = PatternsProcess(settings, leads=lambda: 0 in self.insights.partitions)
         self.watchdog = Watchdog(
             settings.stall_timeout.seconds, self._progress, self._stalled, lambda: self.consumer_generation_id > 0
         )

@@ -12,11 +12,15 @@ budget      ad, with impressions, clicks, spend and age in buckets              
 the kind's TTL. A copy under ``{prefix}:stale:…`` lives longer and is served, marked as stale, where the value cannot be
 computed or somebody else is computing it. On a miss one caller computes: within the process the others wait for it,
 between processes a lock with a deadline decides. Without Redis every caller computes: a cache is no source of truth.
+
+The hash ``{prefix}:cache:counts`` sums up the counts of all processes, as ``{kind}_{count}``. They travel with the next
+question to Redis, the last ones at ``close``; what a process that is killed still owes is lost.
 """
 
 import asyncio
 import secrets
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from math import floor, isfinite, log2
 from typing import Any, Final, Literal, Self
@@ -109,10 +113,11 @@ class Caches:
         self._lock = lock_seconds
         self._now = now
         self._flights: dict[tuple[Kind, str], asyncio.Task[Cached]] = {}
+        self._owed: Counter[str] = Counter()
         self.counts: dict[Kind, CacheCounts] = {kind: CacheCounts() for kind in TTL_SECONDS}
 
     @classmethod
-    def of(cls, settings: Settings) -> Self:
+    def of(cls, settings: Settings, *, lock_seconds: float = 10.0) -> Self:
         """The caches that the settings name; ``CACHE_TTL`` is the insights'."""
         checked: dict[str, Any] = {
             "ssl_cert_reqs": "required",
@@ -131,14 +136,14 @@ class Caches:
             ssl=settings.redis_tls,
             **(checked if settings.redis_tls else {}),
         )
-        return cls(client, enabled=settings.cache_enabled, ttl_seconds={"insight": settings.cache_ttl})
+        ttl: dict[Kind, int] = {"insight": settings.cache_ttl}
+        return cls(client, enabled=settings.cache_enabled, ttl_seconds=ttl, lock_seconds=lock_seconds)
 
     async def get(self, kind: Kind, key: str, compute: Compute) -> Cached:
         """The value of a key, computed on a miss by one caller. Raises what ``compute`` does where no copy is left."""
-        counts = self.counts[kind]
         stored = await self._stored(kind, key)
         if stored is not None:
-            counts.hits += 1
+            self._count(kind, "hits")
             return stored
         flight = self._flights.get((kind, key))
         leads = flight is None
@@ -149,19 +154,24 @@ class Caches:
         # A caller that gives up must not take the others' computation down.
         found = await asyncio.shield(flight)
         if found.source == "stale":
-            counts.stale += 1
+            self._count(kind, "stale")
         elif not leads:
-            counts.shared += 1
+            self._count(kind, "shared")
             return msgspec.structs.replace(found, source="shared")
         elif found.source == "computed":
-            counts.misses += 1
+            self._count(kind, "misses")
         else:
-            counts.shared += 1
+            self._count(kind, "shared")
         return found
 
-    async def forget(self, kind: Kind, key: str) -> None:
-        """Drop a value and its stale copy; without Redis there is nothing to drop."""
-        await self._ask(kind, lambda: self._client.delete(self._key("cache", kind, key), self._key("stale", kind, key)))
+    async def put(self, kind: Kind, key: str, value: bytes) -> bool:
+        """Store what was computed elsewhere, as if on a miss; whether Redis took it."""
+        return bool(await self._store(kind, key, value))
+
+    async def forget(self, kind: Kind, key: str) -> bool:
+        """Drop a value and its stale copy; whether Redis did. Without Redis there is nothing to drop."""
+        keys = self._key("cache", kind, key), self._key("stale", kind, key)
+        return await self._ask(kind, lambda: self._client.delete(*keys)) is not None
 
     def counters(self) -> dict[str, int]:
         """Every count as ``{kind}_{count}``, for export."""
@@ -171,12 +181,25 @@ class Caches:
             for name, number in msgspec.structs.asdict(counts).items()
         }
 
+    async def counts_of_all(self) -> dict[Kind, CacheCounts] | None:
+        """The counts of all processes since Redis lost its memory last; ``None`` where Redis does not answer."""
+        told = await self._ask("insight", lambda: self._exchange(lambda pipe: pipe.hgetall(self._counts_key)))
+        if told is None:
+            return None
+        numbers = {name.decode(): int(number) for name, number in told.items()}
+        return {
+            kind: CacheCounts(**{name: numbers.get(f"{kind}_{name}", 0) for name in CacheCounts.__struct_fields__})
+            for kind in TTL_SECONDS
+        }
+
     async def close(self) -> None:
-        """Give up running computations and close the connections."""
+        """Give up running computations, tell the last counts, and close the connections."""
         flights = list(self._flights.values())
         for flight in flights:
             flight.cancel()
         await asyncio.gather(*flights, return_exceptions=True)
+        if self._owed:
+            await self.counts_of_all()
         await self._client.aclose()
 
     async def _fly(self, kind: Kind, key: str, compute: Compute) -> Cached:
@@ -193,7 +216,7 @@ class Caches:
         try:
             value = await compute()
         except Exception:
-            self.counts[kind].failures += 1
+            self._count(kind, "failures")
             copy = await self._copy(kind, key)
             if copy is None:
                 raise
@@ -232,23 +255,47 @@ class Caches:
         return await self._read("stale", kind, key, "stale")
 
     async def _read(self, place: str, kind: Kind, key: str, source: Source) -> Cached | None:
-        raw = await self._ask(kind, lambda: self._client.get(self._key(place, kind, key)))
+        raw = await self._ask(kind, lambda: self._exchange(lambda pipe: pipe.get(self._key(place, kind, key))))
         if raw is None or len(raw) < _STAMP:
             return None
         written = int.from_bytes(raw[:_STAMP], "big") / 1000
         return Cached(raw[_STAMP:], source, max(0.0, self._now() - written))
 
-    async def _store(self, kind: Kind, key: str, value: bytes) -> None:
+    async def _store(self, kind: Kind, key: str, value: bytes) -> Any:
         raw = round(self._now() * 1000).to_bytes(_STAMP, "big") + value
         ttl = self._ttl[kind]
 
-        async def write() -> None:
+        async def write() -> bool:
             async with self._client.pipeline(transaction=False) as pipe:
                 pipe.set(self._key("cache", kind, key), raw, ex=ttl)
                 pipe.set(self._key("stale", kind, key), raw, ex=ttl * STALE_TIMES)
                 await pipe.execute()
+            return True
 
-        await self._ask(kind, write)
+        return await self._ask(kind, write)
+
+    def _count(self, kind: Kind, name: str) -> None:
+        counts = self.counts[kind]
+        setattr(counts, name, getattr(counts, name) + 1)
+        if self._enabled:
+            self._owed[f"{kind}_{name}"] += 1
+
+    async def _exchange(self, question: Callable[[Any], Any]) -> Any:
+        """Redis's answer to one question, which takes along the counts that Redis has not been told."""
+        owed, self._owed = self._owed, Counter()
+        async with self._client.pipeline(transaction=False) as pipe:
+            for name, number in owed.items():
+                pipe.hincrby(self._counts_key, name, number)
+            question(pipe)
+            try:
+                # Whatever stands in the place of the counts, it must not hinder an answer.
+                answer = (await pipe.execute(raise_on_error=False))[-1]
+            except BaseException:
+                self._owed.update(owed)
+                raise
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
 
     async def _ask(self, kind: Kind, question: Callable[[], Awaitable[Any]], failed: Any = None) -> Any:
         """Redis's answer, or ``failed`` where the caches are off or it does not give one."""
@@ -258,8 +305,12 @@ class Caches:
             async with asyncio.timeout(self._deadline):
                 return await question()
         except (RedisError, OSError, TimeoutError):
-            self.counts[kind].errors += 1
+            self._count(kind, "errors")
             return failed
+
+    @property
+    def _counts_key(self) -> bytes:
+        return f"{self._prefix}:cache:counts".encode()
 
     def _key(self, place: str, kind: Kind, key: str) -> bytes:
         return f"{self._prefix}:{place}:{kind}:{key}".encode("utf-8", "surrogatepass")
@@ -270,13 +321,14 @@ def insight_key(campaign_id: str, window: str) -> str:
     return f"{window}:{campaign_id}"
 
 
-def patterns_key(account_id: str = "") -> str:
-    """The key of an account's patterns, or of all accounts'.
+def patterns_key(account_id: str = "", min_roas: float | None = None) -> str:
+    """The key of an account's patterns, or of all accounts'; with a ROAS that wins other than the usual one, if named.
 
-    >>> patterns_key(), patterns_key("all")
-    ('all', 'account:all')
+    >>> patterns_key(), patterns_key("all"), patterns_key("meta:1", 3.5)
+    ('all', 'account:all', 'roas:3.5:account:meta:1')
     """
-    return f"account:{account_id}" if account_id else "all"
+    key = f"account:{account_id}" if account_id else "all"
+    return key if min_roas is None else f"roas:{min_roas!r}:{key}"
 
 
 def budget_key(ad_id: str, impressions: float, clicks: float, spend: float, age_hours: float) -> str:

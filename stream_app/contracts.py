@@ -15,6 +15,7 @@ from schemas.canonical import CanonicalEvent
 from schemas.dead_letter import HEADER, DeadLetter
 from schemas.insight import CrossPlatformInsight
 from schemas.link import CampaignLink
+from schemas.patterns import AccountPatterns
 from schemas.prediction import CtrPrediction
 from schemas.rate import ExchangeRate
 from stream_app.errors import SetupError
@@ -62,6 +63,12 @@ CONTRACTS: Final = {
     ),
     "prediction": Contract(
         CtrPrediction, 1, "CTR prediction", f"Value of a record on {topics.PREDICTIONS}, and in Redis."
+    ),
+    "patterns": Contract(
+        AccountPatterns,
+        1,
+        "Cross-platform patterns",
+        f"Value of a record on {topics.PATTERNS}, keyed platform:account or all; null where nothing is left.",
     ),
     "dead-letter": Contract(
         DeadLetter,

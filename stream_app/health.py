@@ -84,6 +84,7 @@ def status(app: "ParallaxApp") -> dict[str, Any]:
         "expired_rollups": sum(state.expired for state in app.insights.partitions.values()),
         "malformed": app.aggregate.malformed + app.insights.malformed,
         "models": msgspec.to_builtins(app.models.status()),
+        "patterns": msgspec.to_builtins(app.patterns.status()),
         "redis": _redis(app),
     }
 

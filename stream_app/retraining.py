@@ -11,7 +11,6 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from datetime import date
 from typing import Final
 
@@ -19,14 +18,12 @@ import msgspec
 
 from core.learning.promotion import DEFAULT_RULE, PromotionRule
 from schemas.event import DAY_MS
-from stream_app.child import importable
+from stream_app.child import begun, ended, importable
 from stream_app.duration import Duration
 from stream_app.history import EPOCH
 from stream_app.settings import FILE_VARIABLE, SECRETS, Settings, shown, variable
 
 LOOK_S: Final = 30.0
-END_S: Final = 10.0
-LOWEST_PRIORITY: Final = 19
 LEARNED_DAYS: Final = 270
 """Days that are read before the judged ones: what the model tier learns from, and some for the default to settle."""
 
@@ -108,31 +105,18 @@ class Retrainer:
 
     async def _train(self, days: Days) -> str:
         pipe = asyncio.subprocess.PIPE
-        process = await asyncio.create_subprocess_exec(
-            *self._command_of(days),
-            env=environment(self._settings, os.environ),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.DEVNULL,
+        nothing = asyncio.subprocess.DEVNULL
+        process = await begun(
+            self._command_of(days),
+            environment(self._settings, os.environ),
+            stdin=nothing,
+            stdout=nothing,
             stderr=pipe,
         )
         try:
-            with suppress(OSError):
-                os.setpriority(os.PRIO_PROCESS, process.pid, LOWEST_PRIORITY)
             _, told = await process.communicate()
         except asyncio.CancelledError:
-            await _end(process)
+            await ended(process)
             raise
         lines = told.decode("utf-8", "replace").strip().splitlines()
         return "published" if process.returncode == 0 else (lines or [f"exit code {process.returncode}"])[-1]
-
-
-async def _end(process: asyncio.subprocess.Process) -> None:
-    with suppress(ProcessLookupError):
-        process.terminate()
-    try:
-        async with asyncio.timeout(END_S):
-            await process.wait()
-    except TimeoutError:
-        with suppress(ProcessLookupError):
-            process.kill()
-        await process.wait()

@@ -38,6 +38,7 @@ from pydantic_settings import (
 
 from schemas.calendar import Account, Accounts, zone
 from schemas.currency import CODES
+from schemas.patterns import WINDOW as PATTERNS_WINDOW
 from schemas.platform import Platform
 from stream_app.duration import MILLISECONDS, Duration
 from stream_app.errors import SetupError
@@ -173,6 +174,7 @@ class Settings(BaseSettings):
     redis_cafile: Path | None = None
 
     retrain_every: Duration | None = None
+    patterns_every: Duration | None = None
 
     health_port: int = Field(default=6066, ge=0, le=65_535)
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
@@ -239,6 +241,11 @@ class Settings(BaseSettings):
             raise ValueError("rates_file needs a currency to convert into: set PARALLAX_REPORTING_CURRENCY")
         if self.delta_lateness > self.horizon:
             raise ValueError("delta_lateness is longer than horizon: set PARALLAX_DELTA_LATENESS")
+        if self.patterns_every is not None and PATTERNS_WINDOW not in self.windows:
+            raise ValueError(
+                f"patterns are learned from window {PATTERNS_WINDOW}: add it to PARALLAX_WINDOWS, or leave"
+                " PARALLAX_PATTERNS_EVERY empty"
+            )
         if self.security_protocol.startswith("SASL") and not (
             self.sasl_username and self.sasl_password.get_secret_value()
         ):

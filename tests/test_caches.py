@@ -15,8 +15,8 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 import stream_app.caches
-from stream_app.caches import TTL_SECONDS, Cached, Caches, bucket, budget_key, insight_key, patterns_key
-from stream_app.embedded import RedisServer
+from stream_app.caches import TTL_SECONDS, CacheCounts, Cached, Caches, bucket, budget_key, insight_key, patterns_key
+from stream_app.embedded import RedisServer, free_port
 from stream_app.settings import Settings
 
 Address = tuple[str, int]
@@ -206,6 +206,63 @@ def test_without_redis_everybody_computes(tmp_path: Path) -> None:
     with RedisServer(tmp_path) as server:
         address = (server.host, server.port)
     run(check(address))
+
+
+def test_processes_sum_up_their_counts_in_redis(redis_server: Address) -> None:
+    async def check() -> None:
+        prefix = f"test-{uuid.uuid4().hex}"
+        for _ in range(3):
+            async with opened(redis_server, prefix) as caches:
+                await caches.get("patterns", "all", Source())
+                await caches.get("patterns", "all", Source())
+                with pytest.raises(RuntimeError):
+                    await caches.get("budget", "k", Source(error=RuntimeError("no")))
+        async with opened(redis_server, prefix) as reader:
+            told = await reader.counts_of_all()
+            assert told is not None
+            assert told["patterns"] == CacheCounts(hits=5, misses=1)
+            assert told["patterns"].hit_rate == pytest.approx(5 / 6)
+            assert told["budget"] == CacheCounts(failures=3)
+            assert told["insight"] == CacheCounts()
+            # Asking changes nothing, and what cannot be counted is answered all the same.
+            assert await reader.counts_of_all() == told
+            await client_of(reader).set(f"{prefix}:cache:counts", b"taken")
+            for _ in range(3):
+                assert (await reader.get("patterns", "all", Source())).source == "stored"
+
+    run(check())
+
+
+def test_counts_wait_while_redis_is_away(redis_server: Address) -> None:
+    async def check() -> None:
+        prefix = f"test-{uuid.uuid4().hex}"
+        async with opened(redis_server, prefix) as caches:
+            there, gone = client_of(caches), Redis(host=redis_server[0], port=free_port(), retry=Retry(NoBackoff(), 0))
+            caches._client = gone
+            await caches.get("insight", "k", Source())
+            errors = caches.counts["insight"].errors
+            caches._client = there
+            told = await caches.counts_of_all()
+            assert told is not None
+            assert told["insight"] == CacheCounts(misses=1, errors=errors)
+            caches._client = gone
+            assert await caches.counts_of_all() is None
+            caches._client = there
+            await gone.aclose()
+
+    run(check())
+
+
+def test_what_was_computed_elsewhere_can_be_put(redis_server: Address) -> None:
+    async def check() -> None:
+        async with opened(redis_server) as caches:
+            assert await caches.put("patterns", "all", b"new")
+            found = await caches.get("patterns", "all", Source(b"computed"))
+            assert (found.value, found.source) == (b"new", "stored")
+        async with opened(redis_server, enabled=False) as off:
+            assert not await off.put("patterns", "all", b"new")
+
+    run(check())
 
 
 def test_switched_off_it_asks_nothing(redis_server: Address) -> None:

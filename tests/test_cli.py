@@ -250,7 +250,7 @@ def test_schema_prints_one_or_all() -> None:
     every = json.loads(run("schema").stdout)
     assert list(every) == [
         *("metric-event", "campaign-link", "exchange-rate", "account"),
-        *("insight", "prediction", "dead-letter"),
+        *("insight", "prediction", "patterns", "dead-letter"),
     ]
     assert json.loads(run("schema", "insight").stdout) == every["insight"]
     result = run("schema", "nothing")

@@ -91,6 +91,21 @@ def test_totals_are_sums_and_do_not_depend_on_the_order(parts: list[Part], rando
     assert insight_codec.content(built(*shuffled)) == insight_codec.content(built(*distinct.values()))
 
 
+@examples(100)
+@given(st.lists(st.tuples(st.sampled_from(KNOWN), st.sampled_from("123"), st.sampled_from(("", "b", "a"))), max_size=6))
+def test_each_platform_names_the_accounts_of_its_rows(given_rows: list[tuple[Platform, str, str]]) -> None:
+    rows = {(platform, name): account for platform, name, account in given_rows}
+    parts = []
+    for (platform, name), account in rows.items():
+        one = part(platform, name, clicks=1)
+        parts.append(Part(msgspec.structs.replace(one.rollup, account_id=account), one.totals))
+    found = {name: breakdown.accounts for name, breakdown in built(*parts).platform_breakdown.items()}
+    assert found == {
+        str(platform): sorted({account for (other, _), account in rows.items() if other == platform and account})
+        for platform, _ in rows
+    }
+
+
 @examples(150)
 @given(parts_of)
 def test_averages_are_weighted_by_confidence_and_ratios_are_pooled(parts: list[Part]) -> None:
@@ -397,7 +412,7 @@ ADDED_BYTES = (
         b'"revenue_micros":null}],"reporting":{"currency":"EUR","spend_micros":11234567,"revenue_micros":null,"roas":nul'
         b'l,"rates":[{"currency":"USD","date":"2026-03-06","rate":"0.91"}],"missing":[]}}',
     ),
-    (b'"platform_campaigns":["12021"]}', b'"platform_campaigns":["12021"],"maturity":0.88}'),
+    (b'"platform_campaigns":["12021"]}', b'"platform_campaigns":["12021"],"maturity":0.88,"accounts":["act_7"]}'),
     (b'"benchmarks":"2026-01"}', b'"benchmarks":"2026-01","maturity":{"meta":0.88}}'),
 )
 """What fields at the end of their objects were added since, each in its place."""
@@ -414,7 +429,7 @@ def extended() -> CrossPlatformInsight:
         missing=[],
     )
     totals = msgspec.structs.replace(one.totals, reporting=reporting)
-    meta = msgspec.structs.replace(one.platform_breakdown["meta"], totals=totals)
+    meta = msgspec.structs.replace(one.platform_breakdown["meta"], totals=totals, accounts=["act_7"])
     one = msgspec.structs.replace(one, totals=totals, platform_breakdown={"meta": meta})
     return insight_codec.matured(one, {"meta": 0.88})
 

@@ -13,10 +13,10 @@ import core.learning.patterns
 import core.learning.pooled_ratio
 from core import CampaignData, CrossPlatformLearner, Platform, PlatformMetrics, recommend_platforms
 from core.learning.creative_formula import build, campaigns_by_id
-from core.learning.patterns import CrossPlatformPatterns
 from core.learning.pooled_ratio import common_ratio, pooled_ratios
 from core.normalizer import PlatformNormalizer
 from examples.simulated import BASKET, CONVERSION, CPC, simulate
+from schemas.patterns import CrossPlatformPatterns
 
 LEARNER = CrossPlatformLearner()
 COMBOS = ((Platform.META, Platform.TIKTOK), (Platform.GOOGLE_ADS,), (Platform.META,))

@@ -109,7 +109,7 @@ def test_the_example_is_a_valid_environment(monkeypatch: pytest.MonkeyPatch) -> 
     settings = load()
     defaults = Settings()
     differing = {name for name in Settings.model_fields if getattr(settings, name) != getattr(defaults, name)}
-    assert differing == {"accounts"}
+    assert differing == {"accounts", "patterns_every"}
 
 
 def test_ports_are_published_on_loopback_only() -> None:

@@ -83,6 +83,7 @@ def test_the_file_can_be_named_by_the_environment(file: Path, monkeypatch: pytes
         ("PARALLAX_TOPIC_PREFIX", "run7.", "topic_prefix", "run7."),
         ("PARALLAX_PARTITIONS", "", "partitions", 4),
         ("PARALLAX_RETRAIN_EVERY", "7d", "retrain_every", Duration(7 * 86_400_000)),
+        ("PARALLAX_PATTERNS_EVERY", "5m", "patterns_every", Duration(300_000)),
         ("PARALLAX_REPORTING_CURRENCY", "EUR", "reporting_currency", "EUR"),
     ],
 )
@@ -117,6 +118,7 @@ def test_each_variable_sets_its_field(
         ("REDIS_HOST", "redis.example", "REDIS_TLS=true"),
         ("PARALLAX_REDIS_HOST", "localhost", "did you mean REDIS_HOST?"),
         ("PARALLAX_PARTITION", "4", "did you mean PARALLAX_PARTITIONS?"),
+        ("PARALLAX_PATTERNS_EVERY", "often", "PARALLAX_PATTERNS_EVERY: a duration is"),
         ("PARALLAX_CONFIG", "missing.toml", "there is no settings file missing.toml"),
     ],
 )
@@ -234,3 +236,11 @@ def test_a_lateness_beyond_the_horizon_is_refused_in_one_line(monkeypatch: pytes
         insight_config(load())
     monkeypatch.setenv("PARALLAX_FINAL_AFTER", '{"tiktok":"8d"}')
     assert insight_config(load()).horizon_ms == 8 * 86_400_000
+
+
+def test_patterns_want_the_window_that_they_are_learned_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PARALLAX_WINDOWS", "1h,14d")
+    assert load().patterns_every is None
+    monkeypatch.setenv("PARALLAX_PATTERNS_EVERY", "5m")
+    with pytest.raises(SetupError, match="add it to PARALLAX_WINDOWS"):
+        load()

@@ -11,12 +11,11 @@ from core.learning.ctr_predictor import CrossPlatformPrediction, CTRPredictor, N
 from core.learning.drift import ChangePoint, PageCusum, Trend, change_points, consistency_trend
 from core.learning.features import FEATURE_NAMES, UnifiedFeatures, feature_matrix
 from core.learning.learner import CrossPlatformLearner, get_cross_platform_learner
-from core.learning.patterns import CrossPlatformPatterns, PlatformCombo, PlatformStats
-from core.learning.pooled_ratio import PooledRatio
 from core.learning.recommendation import PlatformOption, PlatformRecommendation, recommend_platforms
 from core.learning.row_scores import RowScores
 from core.learning.sample_gain import SampleGain, compare_training_sets
 from core.learning.training_rows import TrainingRows
+from schemas.patterns import CrossPlatformPatterns, PlatformCombo, PlatformStats, PooledRatio
 
 __all__ = [
     "FEATURE_NAMES",

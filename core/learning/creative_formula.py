@@ -10,9 +10,10 @@ from typing import Any, Final
 import msgspec
 
 from core.learning.campaign_data import CampaignData, CampaignLike, campaigns_of
-from core.learning.patterns import PlatformCombo, PlatformStats, judge, mean_of, platform_stats, rank_combos, won
+from core.learning.patterns import judge, mean_of, platform_stats, rank_combos, won
 from core.normalizer import PlatformNormalizer
 from core.ratios import PlatformMetrics
+from schemas.patterns import PlatformCombo, PlatformStats
 from schemas.platform import Platform
 
 MIN_SAMPLES: Final = 5

@@ -9,12 +9,12 @@ from core.learning import patterns
 from core.learning.aggregation import aggregate
 from core.learning.campaign_data import CampaignLike, CreativeSignals, campaigns_of, platform_data_of, signals_of
 from core.learning.features import Features, UnifiedFeatures, unified_features
-from core.learning.patterns import CrossPlatformPatterns
 from core.learning.training_rows import TrainingRows, training_rows
 from core.normalizer import PlatformNormalizer
 from core.profile import DEFAULT_PROFILE, Profile
 from core.ratios import PlatformMetrics
 from schemas.insight import CrossPlatformInsight
+from schemas.patterns import CrossPlatformPatterns
 
 
 class CrossPlatformLearner:

@@ -15,63 +15,13 @@ import numpy as np
 from core.intervals import interval
 from core.learning.aggregation import aggregate
 from core.learning.campaign_data import CampaignData, CampaignLike, campaigns_of
-from core.learning.pooled_ratio import PooledRatio, pooled_ratios
+from core.learning.pooled_ratio import pooled_ratios
 from core.normalizer import PlatformNormalizer
 from schemas.insight import CrossPlatformInsight
+from schemas.patterns import CrossPlatformPatterns, PlatformCombo, PlatformStats, PooledRatio
 from schemas.platform import Platform
 
 MIN_SUPPORT: Final = 5
-
-
-class PlatformStats(msgspec.Struct, frozen=True, kw_only=True):
-    """One platform in the campaigns that ran on it: how many, how many won, their 90 % interval, and its own ROAS."""
-
-    campaigns: int
-    winners: int
-    win_rate: float | None
-    win_rate_low: float | None
-    win_rate_high: float | None
-    avg_normalized_ctr: float | None
-    avg_normalized_engagement: float | None
-    avg_composite: float | None
-    roas: PooledRatio | None
-
-
-class PlatformCombo(msgspec.Struct, frozen=True, kw_only=True):
-    """A set of platforms that campaigns ran on. ``avg_roas`` is pooled and shrunk, [``low``, ``high``] its 90 %
-    interval, ``count`` the campaigns behind it.
-    """
-
-    combo: tuple[Platform, ...]
-    avg_roas: float
-    count: int
-    low: float
-    high: float
-    observed_roas: float
-
-
-class CrossPlatformPatterns(msgspec.Struct, frozen=True, kw_only=True):
-    """``win_rate`` is of the campaigns with a ROAS (``judged_campaigns``). ``avg_winner_…`` are means of the winners'
-    normalized values. ``best_platform_combo`` has the highest lower bound among combinations of ``min_support``
-    campaigns or more, ``None`` where there is none; ``combos`` has all, the best first.
-    """
-
-    total_winners: int
-    total_campaigns: int
-    judged_campaigns: int
-    win_rate: float | None
-    win_rate_low: float | None
-    win_rate_high: float | None
-    avg_winner_ctr: float | None
-    avg_winner_engagement: float | None
-    avg_winner_composite: float | None
-    avg_consistency: float | None
-    platform_stats: dict[Platform, PlatformStats]
-    multi_platform_winners: int
-    best_platform_combo: PlatformCombo | None
-    combos: list[PlatformCombo]
-    min_roas: float
-    min_support: int
 
 
 class Judged(NamedTuple):

@@ -10,12 +10,12 @@ Trials 7, 1986). Intervals are Student's, 90 %.
 from collections.abc import Sequence
 from typing import Final
 
-import msgspec
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import stdtrit
 
 from core.intervals import UPPER_TAIL, Floats
+from schemas.patterns import PooledRatio
 
 PRIOR_CAMPAIGNS: Final = 4.0
 HELD_WITHIN: Final = 3.0
@@ -23,19 +23,6 @@ HELD_WITHIN: Final = 3.0
 LEAST_BETWEEN: Final = 0.2
 LEAST_RELATIVE_VARIANCE: Final = 0.01
 MEDIAN_OF_CHI_SQUARE: Final = 0.4549
-
-
-class PooledRatio(msgspec.Struct, frozen=True, kw_only=True):
-    """``value`` is shrunk, with its 90 % interval; ``observed`` the plain pooled ratio; ``campaigns`` the support.
-    ``trust`` (0 to 1) is the weight that the group's own data have in ``value``.
-    """
-
-    value: float
-    low: float
-    high: float
-    observed: float
-    campaigns: int
-    trust: float
 
 
 def common_ratio(numerators: ArrayLike, denominators: ArrayLike) -> float:

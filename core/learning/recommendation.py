@@ -13,8 +13,9 @@ from typing import Final
 import msgspec
 
 from core.learning.campaign_data import CampaignData, CampaignLike, campaigns_of
-from core.learning.pooled_ratio import PooledRatio, pooled_ratios
+from core.learning.pooled_ratio import pooled_ratios
 from core.ratios import PlatformMetrics
+from schemas.patterns import PooledRatio
 from schemas.platform import Platform
 
 MIN_CAMPAIGNS: Final = 5

@@ -11,6 +11,8 @@ from stream_app.cli import (
     demo,
     maturity,
     offline,
+    patterns,
+    recommend,
     records,
     replay,
     scorecard,
@@ -50,7 +52,10 @@ def cli(ctx: click.Context, config: Path | None) -> None:
     ctx.obj = config
 
 
-for module in (about, servers, records, replay, dead_letters, offline, maturity, backtest, train, scorecard, demo):
+for module in (
+    *(about, servers, records, replay, dead_letters, offline, maturity, backtest, train, scorecard, patterns),
+    *(recommend, demo),
+):
     for command in module.COMMANDS:
         cli.add_command(command)
 

@@ -1,4 +1,4 @@
-"""``topics``, ``worker``, ``health`` and ``hot``: the servers, and what runs on them."""
+"""``topics``, ``worker``, ``health``, ``hot`` and ``caches``: the servers, and what runs on them."""
 
 import asyncio
 import contextlib
@@ -13,6 +13,7 @@ from stream_app.errors import ParallaxError, ServerAbsent, SetupError
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from stream_app.caches import CacheCounts, Kind
     from stream_app.hot_scorecards import Held
     from stream_app.hot_store import HotStore, HotValue
     from stream_app.settings import Settings
@@ -231,6 +232,61 @@ async def _hot_store(settings: "Settings") -> "AsyncIterator[HotStore]":
         await store.close()
 
 
+@click.command(short_help="Print how often the caches in Redis had the answer.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on one line.")
+@click.pass_context
+def caches(ctx: click.Context, as_json: bool) -> None:
+    """Print how often the caches had the answer, by kind, over all processes since Redis was started.
+
+    A hit comes from Redis in time; one that waited for another's computation is shared, one that was served from the
+    copy that has outlived its time stale. Errors are times that Redis failed, failures computations that did.
+    """
+    import msgspec
+
+    quiet()
+    settings = server_settings(ctx)
+    if not settings.cache_enabled:
+        raise SetupError("the caches are off: set CACHE_ENABLED=true")
+    told = asyncio.run(_counts(settings))
+    if told is None:
+        raise ServerAbsent(
+            f"Redis at {settings.redis_host}:{settings.redis_port} does not serve: start it or set REDIS_HOST and"
+            " REDIS_PORT"
+        )
+    facts = {kind: msgspec.structs.asdict(counts) | {"hit_rate": counts.hit_rate} for kind, counts in told.items()}
+    if as_json:
+        click.echo(json.dumps(facts))
+        return
+    from stream_app.cli.show import show_table
+
+    columns = ("kind", *next(iter(facts.values())))
+    rows = [
+        (
+            kind,
+            *(
+                "-" if value is None else f"{value:.1%}" if isinstance(value, float) else f"{value:,}"
+                for value in own.values()
+            ),
+        )
+        for kind, own in facts.items()
+    ]
+    show_table(
+        [column.replace("_", " ") for column in columns],
+        rows,
+        right=[column.replace("_", " ") for column in columns[1:]],
+    )
+
+
+async def _counts(settings: "Settings") -> "dict[Kind, CacheCounts] | None":
+    from stream_app.caches import Caches
+
+    caches = Caches.of(settings)
+    try:
+        return await caches.counts_of_all()
+    finally:
+        await caches.close()
+
+
 def _value(stored: bytes) -> Any:
     try:
         return json.loads(stored)
@@ -238,4 +294,4 @@ def _value(stored: bytes) -> Any:
         return stored.decode("utf-8", "replace")
 
 
-COMMANDS: Final = (topics, worker, health, hot)
+COMMANDS: Final = (topics, worker, health, hot, caches)

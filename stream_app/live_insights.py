@@ -1,0 +1,117 @@
+"""Reading ``insights.latest`` for the campaigns that are live: without a group, committed transactions alone, from the
+beginning to the present end and then on.
+"""
+
+import time
+from collections.abc import Callable
+from typing import Any, Final, Self
+
+import msgspec
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message, TopicPartition
+
+from core.learning.live_campaigns import LiveCampaigns
+from schemas import insight as insight_codec
+from schemas import topics as names
+from schemas.event import DAY_MS
+from schemas.patterns import WINDOW
+from stream_app.domain import insight_config
+from stream_app.errors import ServerAbsent, SetupError
+from stream_app.extent import UNSETTLED, ExtentReader
+from stream_app.settings import Settings
+from stream_app.topics import DERIVED_MAX_BYTES, name
+
+BATCH: Final = 2_000
+POLL_S: Final = 0.2
+STALLED_S: Final = 30.0
+PASSING: Final = (
+    *(KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT, KafkaError._RESOLVE, KafkaError._TIMED_OUT),
+    *UNSETTLED,
+)
+"""What librdkafka mends itself."""
+
+Progress = Callable[[int, int], None]
+
+
+def live_campaigns(settings: Settings) -> LiveCampaigns:
+    """What the settings make of live campaigns, none yet. Raises ``SetupError`` where their window is not computed."""
+    if WINDOW not in settings.windows:
+        raise SetupError(
+            f"campaigns are told by their window {WINDOW}, which is not computed: add it to PARALLAX_WINDOWS"
+        )
+    profile = insight_config(settings).profile
+    return LiveCampaigns(profile.currency, max(1, settings.horizon.ms // DAY_MS))
+
+
+class LiveInsights:
+    """Feeds ``campaigns``. ``malformed`` counts records that are no insights. Errors are ``ServerAbsent`` and
+    ``SetupError``; while a broker that has answered is away, ``poll`` waits.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.campaigns = live_campaigns(settings)
+        self.records = self.malformed = 0
+        self._settings, self._servers = settings, settings.kafka_bootstrap
+        self._topic = name(settings, names.INSIGHTS_LATEST)
+        self._reached: dict[int, int] = {}
+        config: dict[str, Any] = settings.confluent_config() | {
+            "group.id": f"{settings.topic_prefix}{settings.app_id}-live-insights",
+            "enable.auto.commit": False,
+            "enable.auto.offset.store": False,
+            "auto.offset.reset": "earliest",
+            "enable.partition.eof": True,
+            "isolation.level": "read_committed",
+            "fetch.wait.max.ms": 100,
+            "queued.max.messages.kbytes": 65_536,
+            "fetch.message.max.bytes": DERIVED_MAX_BYTES,
+            "log_level": 0,
+            "error_cb": lambda _error: None,
+        }
+        self._consumer = Consumer(config)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._consumer.close()
+
+    def catch_up(self, progress: Progress | None = None) -> None:
+        """Read all that the topic holds now. ``progress`` gets the offsets passed and how many there are."""
+        with ExtentReader(self._settings) as reader:
+            bounds = {extent.partition: (extent.start, extent.end) for extent in reader.whole(self._topic)}
+        self._consumer.assign([TopicPartition(self._topic, partition, OFFSET_BEGINNING) for partition in bounds])
+        total, heard = sum(high - low for low, high in bounds.values()), time.monotonic()
+        while any(self._reached.get(partition, low) < high for partition, (low, high) in bounds.items()):
+            if self.poll(POLL_S):
+                heard = time.monotonic()
+            elif time.monotonic() - heard > STALLED_S:
+                raise ServerAbsent(f"Kafka at {self._servers} gives nothing of topic {self._topic}: is it down?")
+            if progress is not None:
+                passed = (self._reached.get(partition, low) - low for partition, (low, _) in bounds.items())
+                progress(min(total, sum(passed)), total)
+
+    def poll(self, seconds: float) -> int:
+        """Take what comes within this time; how much came."""
+        found = self._consumer.consume(BATCH, seconds)
+        for message in found:
+            error = message.error()
+            partition, offset = message.partition() or 0, message.offset() or 0
+            if error is None:
+                self._reached[partition] = offset + 1
+                self._take(message)
+            elif error.code() == KafkaError._PARTITION_EOF:
+                # Behind the last record there may be transaction markers.
+                self._reached[partition] = offset
+            elif error.code() not in PASSING:
+                raise ServerAbsent(f"Kafka at {self._servers} refuses topic {self._topic}: {error.str()}")
+        return len(found)
+
+    def _take(self, message: Message) -> None:
+        self.records += 1
+        payload = message.value()
+        # Most are of other windows: their bytes say so, and are not decoded.
+        if payload is None or not insight_codec.is_of(payload, WINDOW):
+            return
+        try:
+            self.campaigns.take(insight_codec.decode(payload))
+        except (msgspec.DecodeError, ValueError):
+            self.malformed += 1
