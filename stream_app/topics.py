@@ -152,6 +152,7 @@ def plan(settings: Settings) -> tuple[Topic, ...]:
         routed(name(settings, names.PREDICTIONS), keep_days=30),
         Topic(name=name(settings, names.MODELS), partitions=count, compacted=True),
         routed(name(settings, names.SCORECARDS)),
+        Topic(name=name(settings, names.CREATIVE_SCORES), partitions=count, compacted=True),
         Topic(
             name=name(settings, names.DEAD_LETTERS),
             partitions=count,

@@ -85,23 +85,21 @@ class CreativeDNA:
                 )
         return sorted(found, key=lambda pattern: (-pattern.effect, pattern.attribute, pattern.label))
 
-    def signals(self, creative_id: str, without_campaign: str = "") -> CreativeSignals:
+    def signals(self, creative_id: str, without_campaign: str = "", *, without_own: bool = False) -> CreativeSignals:
         """The creative's place among all, 0 to 1, by CTR: 0.5 is average, or nothing known that tells it apart.
 
         ``creative_dna_score`` is of attributes and creative together, ``hook_strength`` and ``visual_appeal`` of those
         labels alone; ``None`` where there is no such creative or label. ``without_campaign`` is left out of what was
-        learned: features of a campaign must not hold its own results.
+        learned: features of a campaign must not hold its own results. ``without_own`` leaves out all results of the
+        creative itself, and so says what its attributes did elsewhere.
         """
         creative = self.creatives.get(creative_id)
         if creative is None or creative.withdrawn:
             return CreativeSignals()
         effects = self._effects["ctr"]
         known = dict(zip(FACTORS, self._labels(creative_id), strict=True))
-        means = {
-            factor: effects.effect(factor, label, without_campaign).mean
-            for factor, label in known.items()
-            if factor in (*ATTRIBUTES, "creative")
-        }
+        own = {factor: label for factor, label in known.items() if factor in (*ATTRIBUTES, "creative")}
+        means = effects.means(own, without_campaign, ("creative", creative_id) if without_own else None)
         spread = sum(effects.variances[factor] for factor in means)
         return CreativeSignals(
             creative_dna_score=_place(sum(means.values()), spread),
