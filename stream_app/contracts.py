@@ -12,9 +12,12 @@ import msgspec
 from schemas import topics
 from schemas.account import AccountRecord
 from schemas.canonical import CanonicalEvent
+from schemas.creative import CreativeRecord
+from schemas.creative_score import CreativeScored
 from schemas.dead_letter import HEADER, DeadLetter
 from schemas.insight import CrossPlatformInsight
 from schemas.link import CampaignLink
+from schemas.model import ModelHeader
 from schemas.prediction import CtrPrediction
 from schemas.rate import ExchangeRate
 from stream_app.errors import SetupError
@@ -54,6 +57,9 @@ CONTRACTS: Final = {
     "account": Contract(
         AccountRecord, 1, "Facts of an ad account", f"Value of a record on {topics.ACCOUNTS}, keyed platform:account."
     ),
+    "creative": Contract(
+        CreativeRecord, 1, "Creative", f"Value of a record on {topics.CREATIVES}, keyed by the creative's id."
+    ),
     "insight": Contract(
         CrossPlatformInsight,
         1,
@@ -62,6 +68,16 @@ CONTRACTS: Final = {
     ),
     "prediction": Contract(
         CtrPrediction, 1, "CTR prediction", f"Value of a record on {topics.PREDICTIONS}, and in Redis."
+    ),
+    "creative-score": Contract(
+        CreativeScored, 1, "Creative's score", f"Value of a record on {topics.CREATIVE_SCORES}, keyed by its creative."
+    ),
+    "model-header": Contract(
+        ModelHeader,
+        1,
+        "Model header",
+        f"Second line of a model, the value of a record on {topics.MODELS}, keyed kind/horizon. The first line is"
+        " `parallax-model 1 LENGTH SHA256` over all that follows it; the trees, UBJSON of XGBoost, are the rest.",
     ),
     "dead-letter": Contract(
         DeadLetter,

@@ -17,7 +17,7 @@ from core.learning import creative_formula, creative_score
 from core.learning.campaign_data import CampaignData, CampaignLike, CreativeSignals, platform_data_of
 from core.learning.creative_formula import AttributePattern, CreativeFormula
 from core.learning.creative_score import CreativeScore, Estimate
-from core.learning.relative_effects import Labels, Observations, RelativeEffects
+from core.learning.relative_effects import Effect, Labels, Observations, RelativeEffects
 from core.normalizer import PlatformNormalizer
 from core.profile import DEFAULT_PROFILE, Profile
 from core.ratios import PlatformMetrics
@@ -156,16 +156,20 @@ class CreativeDNA:
         ``platform_data``: results that the DNA was not learned from.
         """
         data = platform_data_of(platform_data)
-        labels = dict(zip(FACTORS, self._labels(creative_id), strict=True))
-        effects = self._effects["ctr"]
         return creative_score.score(
             creative_id,
             data,
             self.normalizer,
             self.signals(creative_id),
             self.predict(creative_id, account_id, data),
-            {factor: effects.effect(factor, label) for factor, label in labels.items() if label},
+            self.effects(creative_id),
         )
+
+    def effects(self, creative_id: str) -> dict[str, Effect]:
+        """What each of the creative's labels adds to CTR, relative, and under ``creative`` what it adds itself."""
+        labels = dict(zip(FACTORS, self._labels(creative_id), strict=True))
+        effects = self._effects["ctr"]
+        return {factor: effects.effect(factor, label) for factor, label in labels.items() if label}
 
     def base(self, measure: str) -> Floats:
         """What a measure is on each of ``PLATFORMS`` before any effect, [P]; 0 where there is no history."""
