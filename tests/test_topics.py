@@ -44,6 +44,7 @@ def test_the_plan_has_every_topic_of_the_schemas() -> None:
         *(names.ROUTED, names.ROLLUPS, names.INSIGHTS, names.INSIGHTS_LATEST, names.PREDICTIONS, names.DEAD_LETTERS),
         names.MODELS,
         names.SCORECARDS,
+        names.CREATIVE_SCORES,
         *("px-blocks-changelog", "px-campaigns-changelog"),
     }
     assert planned.keys() == {f"t.{base}" for base in bases}

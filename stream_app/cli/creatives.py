@@ -206,8 +206,9 @@ def _print(found: "CreativeReport", sent: "Published | None") -> None:
         show_table(("attribute", "label", *right, "sure"), rows, right=right)
     if found.scores:
         click.echo()
-        right = ("score", "ctr", "engagement", "roas", "campaigns", "elsewhere")
-        show_table(("creative", right[0], "made of", *right[1:], "evidence"), map(_row, found.scores), right=right)
+        numbers = ("ctr", "engagement", "roas", "campaigns", "elsewhere")
+        columns = ("creative", "score", "made of", *numbers, "evidence")
+        show_table(columns, map(_row, found.scores), right=("score", *numbers))
     if sent is not None:
         click.echo(f"{sent.scores:,} scores published to creatives.scores, {sent.withdrawn:,} withdrawn")
 
