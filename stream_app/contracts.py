@@ -116,4 +116,4 @@ def _described(node: Any) -> Any:
             key: inspect.cleandoc(value) if key == "description" and isinstance(value, str) else _described(value)
             for key, value in node.items()
         }
-    return [_described(item) for item in node] if isinstance(node, list) else node
+    return [_described(item) for item in node] if isinstance(node, list | tuple) else node
