@@ -126,7 +126,12 @@ DELTA = {
 }
 ACCOUNT = {"version": 1, "platform": "meta", "account_id": "77", "time_zone": "Asia/Kolkata", "currency": "INR"}
 RATE = {"version": 1, "date": "2026-01-03", "currency": "EUR", "per": "USD", "rate": "1.0831"}
-CREATIVE: dict[str, Any] = {"version": 1, "creative_id": "cr-1", "hook": "question", "ads": [{"platform": "meta", "ad_id": "5"}]}
+CREATIVE: dict[str, Any] = {
+    "version": 1,
+    "creative_id": "cr-1",
+    "hook": "question",
+    "ads": [{"platform": "meta", "ad_id": "5"}],
+}
 SNAPSHOT = {**DELTA, "kind": "snapshot", "event_id": "", "period_end": 1_769_904_000_000, "quality": 7.5}
 
 

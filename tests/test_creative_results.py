@@ -128,6 +128,15 @@ def test_an_ad_with_and_without_its_group_is_one_ad() -> None:
         assert clicks(list(order)) == 7, "what names no group is the sum of those that do"
 
 
+def test_money_in_two_currencies_is_unknown_and_never_added() -> None:
+    dollars = snapshot(spend_micros=2_000_000, clicks=1, currency="USD", **AD)
+    euros = snapshot(day=1, spend_micros=3_000_000, clicks=1, currency="EUR", **AD)
+    one = results([dollars]).whole["x"][Platform.META]
+    both = results([dollars, euros]).whole["x"][Platform.META]
+    assert (one.spend, one.currency) == (2.0, "USD")
+    assert (both.spend, both.revenue, both.currency, both.clicks) == (None, None, "", 2)
+
+
 def test_a_restated_row_replaces_and_a_repeated_one_changes_nothing() -> None:
     first, again = snapshot(clicks=3, **AD), snapshot(clicks=5, pulled=2 * DAY, **AD)
     assert clicks([first, first]) == 3

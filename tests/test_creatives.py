@@ -115,6 +115,19 @@ def test_what_holds_is_a_function_of_the_set_of_statements(said: list[Creative],
         assert found.by_ad() == {ad: name for ad, (_, _, name) in ads.items()}
 
 
+def test_of_two_creatives_that_claim_an_ad_the_newer_statement_holds_and_equal_ones_by_their_bytes() -> None:
+    ads = (PlatformAd(Platform.META, "1", ""),)
+    for updated, shown in ((4, "y"), (5, "z"), (6, "x")):
+        claims = [
+            Creative(creative_id="x", ads=ads, updated_ms=updated),
+            Creative(creative_id="y", ads=ads, updated_ms=5),
+            Creative(creative_id="z", updated_ms=9),
+        ]
+        if shown == "z":
+            claims[2] = Creative(creative_id="z", ads=ads, updated_ms=5)
+        assert held(claims).by_ad() == held(claims[::-1]).by_ad() == {(Platform.META, "1"): shown}
+
+
 def test_a_withdrawal_holds_until_something_newer_is_said() -> None:
     records = [Record(0, 10, b"cr-1", stated(updated=9)), Record(1, 20, b"cr-1", None)]
     found = CreativeStatements()
