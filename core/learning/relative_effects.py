@@ -72,6 +72,8 @@ class RelativeEffects:
         self.factors = tuple(factors)
         self.data = data
         self._binomial = binomial
+        self._known_effects: dict[tuple[str, str], Effect] = {}
+        self._last: tuple[Labels, Floats, float] = ((), np.zeros(0), 0.0)
         self._places: list[dict[str, int]] = [{} for _ in factors]
         self._levels = [
             _numbered([labels[at] for labels in data.labels], places) for at, places in enumerate(self._places)
@@ -86,11 +88,16 @@ class RelativeEffects:
 
     def effect(self, factor: str, label: str, without: str = "") -> Effect:
         """What a label adds, given everything but the campaign ``without``."""
+        if not without and (held := self._known_effects.get((factor, label))) is not None:
+            return held
         at = self.factors.index(factor)
         joint = self._shared(at, label)
         known = self._alpha if not without else self._alpha_without(self._out(without))
         variance = float(self.variances[factor] - joint @ self._inverse @ joint)
-        return Effect(float(joint @ known), float(np.sqrt(max(variance, 0.0) * self.inflation)))
+        found = Effect(float(joint @ known), float(np.sqrt(max(variance, 0.0) * self.inflation)))
+        if not without:
+            self._known_effects[factor, label] = found
+        return found
 
     def means(
         self, labels: Mapping[str, str], without: str = "", without_label: tuple[str, str] | None = None
@@ -120,13 +127,16 @@ class RelativeEffects:
 
         ``seen``: (platform, amount, units, volume) of what the same labels have shown already and the fit has not.
         """
-        joint = self._joint(labels)
+        if self._last[0] != labels:
+            shared = self._joint(labels)
+            self._last = (labels, shared, float(shared @ self._inverse @ shared))
+        _, joint, explained = self._last
         known = self._alpha if not without else self._alpha_without(self._out(without))
         total = sum(self.variances.values())
-        mean, variance = float(joint @ known), float(total + self.own - joint @ self._inverse @ joint)
+        mean, variance = float(joint @ known), total + self.own - explained
         usable = [each for each in seen if self.base[each[0]] > 0 and each[2] > 0 and each[3] > 0]
         if usable:
-            left = total - float(joint @ self._inverse @ joint)
+            left = total - explained
             same = np.array([each[0] == platform for each in usable], dtype=np.float64)
             cover = np.full((len(usable), len(usable)), left) + np.diag(
                 [self.own + self._noise_of(each[0]) / each[3] for each in usable]
