@@ -2,6 +2,7 @@
 
 Exchange rates are no platform campaign's: they go to every partition of the rollups log, and are applied when they
 have been sent there. Facts of accounts are for ingest itself: whoever runs it knows them as ``AccountHistory``.
+Creatives are for whoever reads their topic: here they are judged and counted.
 
 Stateless. Every row ends as a row of an envelope, as an ignored row with its reason, or as a dead letter. Rows are
 routed by platform campaign, so that whatever is known of one lies in one ordered log.
@@ -14,12 +15,14 @@ import msgspec
 
 from core.accounts import AccountHistory, read_account
 from core.cell import Merge
+from core.creatives import read_creative
 from core.delta_columns import DeltaBatch
 from core.lateness import Lateness
 from core.source_record import SourceRecord, arrival_of
 from schemas import dead_letter, envelope
 from schemas.account import AccountFact
 from schemas.calendar import Accounts
+from schemas.creative import Creative
 from schemas.dead_letter import DeadLetter, SourcePosition
 from schemas.decode import Reader, decode_record
 from schemas.envelope import Envelope, LinkRow, OutcomeRow, SnapshotRow
@@ -28,7 +31,7 @@ from schemas.link import Link, decode_link
 from schemas.platform import Platform
 from schemas.rate import decode_rate
 from schemas.rollup import RateFact
-from schemas.topics import ACCOUNTS, CAMPAIGN_LINKS, METRICS_TOPICS, RATES
+from schemas.topics import ACCOUNTS, CAMPAIGN_LINKS, CREATIVES, METRICS_TOPICS, RATES
 
 __all__ = ["Ingest", "Ingested", "RejectedRow", "SourceRecord", "chunks"]
 
@@ -160,6 +163,10 @@ class _Routed:
             self.rows += 1
             self._forward(record, read_account(record, self.config.lateness, self.config.max_payload_bytes))
             return
+        if self.topic == CREATIVES:
+            self.rows += 1
+            self._forward(record, read_creative(record, self.config.lateness, self.config.max_payload_bytes))
+            return
         payload = record.value
         if payload is not None and len(payload) <= self.config.max_payload_bytes and not record.headers:
             observed = self._deltas.add_payload(payload, record.offset, record.timestamp)
@@ -217,7 +224,7 @@ class _Routed:
             self.rates.append(outcome)
         self._forward(record, outcome)
 
-    def _forward(self, record: SourceRecord, outcome: RateFact | AccountFact | Ignored | Rejection) -> None:
+    def _forward(self, record: SourceRecord, outcome: RateFact | AccountFact | Creative | Ignored | Rejection) -> None:
         """A fact of no platform campaign is applied when it has reached those who need it."""
         if isinstance(outcome, Ignored | Rejection):
             self._end(record, 0, outcome)

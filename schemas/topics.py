@@ -21,8 +21,9 @@ PREDICTIONS: Final = "predictions.ctr"
 MODELS: Final = "models.ctr"
 SCORECARDS: Final = "scorecards.ctr"
 PATTERNS: Final = "patterns.cross-platform"
+CREATIVE_SCORES: Final = "creatives.scores"
 DEAD_LETTERS: Final = "ads.dead-letters"
 
-FACT_TOPICS: Final = (CAMPAIGN_LINKS, RATES, ACCOUNTS)
+FACT_TOPICS: Final = (CAMPAIGN_LINKS, RATES, ACCOUNTS, CREATIVES)
 """Compacted inputs: facts beside the metrics, the last one of a key holds."""
 INGEST_TOPICS: Final = (*METRICS_TOPICS.values(), *FACT_TOPICS)

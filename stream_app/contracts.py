@@ -12,9 +12,12 @@ import msgspec
 from schemas import topics
 from schemas.account import AccountRecord
 from schemas.canonical import CanonicalEvent
+from schemas.creative import CreativeRecord
+from schemas.creative_score import CreativeScored
 from schemas.dead_letter import HEADER, DeadLetter
 from schemas.insight import CrossPlatformInsight
 from schemas.link import CampaignLink
+from schemas.model import ModelHeader
 from schemas.patterns import AccountPatterns
 from schemas.prediction import CtrPrediction
 from schemas.rate import ExchangeRate
@@ -55,6 +58,9 @@ CONTRACTS: Final = {
     "account": Contract(
         AccountRecord, 1, "Facts of an ad account", f"Value of a record on {topics.ACCOUNTS}, keyed platform:account."
     ),
+    "creative": Contract(
+        CreativeRecord, 1, "Creative", f"Value of a record on {topics.CREATIVES}, keyed by the creative's id."
+    ),
     "insight": Contract(
         CrossPlatformInsight,
         1,
@@ -69,6 +75,16 @@ CONTRACTS: Final = {
         1,
         "Cross-platform patterns",
         f"Value of a record on {topics.PATTERNS}, keyed platform:account or all; null where nothing is left.",
+    ),
+    "creative-score": Contract(
+        CreativeScored, 1, "Creative's score", f"Value of a record on {topics.CREATIVE_SCORES}, keyed by its creative."
+    ),
+    "model-header": Contract(
+        ModelHeader,
+        1,
+        "Model header",
+        f"Second line of a model, the value of a record on {topics.MODELS}, keyed kind/horizon. The first line is"
+        " `parallax-model 1 LENGTH SHA256` over all that follows it; the trees, UBJSON of XGBoost, are the rest.",
     ),
     "dead-letter": Contract(
         DeadLetter,
@@ -107,4 +123,4 @@ def _described(node: Any) -> Any:
             key: inspect.cleandoc(value) if key == "description" and isinstance(value, str) else _described(value)
             for key, value in node.items()
         }
-    return [_described(item) for item in node] if isinstance(node, list) else node
+    return [_described(item) for item in node] if isinstance(node, list | tuple) else node

@@ -5,6 +5,7 @@ from typing import Final
 
 import msgspec
 
+from core.creatives import redriven_key
 from schemas import dead_letter
 from schemas import topics as names
 from schemas.dead_letter import DeadLetter, Redrive
@@ -137,7 +138,9 @@ def _again(settings: Settings, dead: Dead) -> Outgoing:
 
 
 def _key(dead: Dead) -> bytes | None:
-    """The record's key. Links are compacted by theirs: an old one must not delete the one that holds now."""
+    """The record's key. Facts are compacted by theirs: an old one must not delete the one that holds now."""
+    if dead.letter.source.topic == names.CREATIVES:
+        return redriven_key(dead.letter.first_id, dead.key)
     if dead.letter.source.topic != names.CAMPAIGN_LINKS:
         return dead.key
     return f"{LINK_KEY}{dead.letter.first_id}".encode()

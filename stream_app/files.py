@@ -34,6 +34,8 @@ CAMPAIGN_PATHS: Final = (
 ROWS_PATHS: Final = ("data", "data.list", "results")
 ACCOUNT_MARKS: Final = frozenset({"version", "platform", "account_id"})
 NO_ACCOUNT_MARKS: Final = frozenset({"kind", "campaign_id"})
+CREATIVE_MARKS: Final = frozenset({"version", "creative_id"})
+NO_CREATIVE_MARKS: Final = frozenset({"kind", "campaign_id", "platform"})
 REPORTING: Final = (Platform.META, Platform.TIKTOK, Platform.GOOGLE_ADS)
 NAME_MARKS: Final = {Platform.META: "meta", Platform.TIKTOK: "tiktok", Platform.GOOGLE_ADS: "google"}
 PROBED: Final = 500
@@ -90,7 +92,7 @@ def key_of(record: bytes) -> bytes | None:
     """The Kafka key of a record: its campaign, where it is JSON that names exactly one at a known place.
 
     Facts, whose topics are compacted, get what they are of: ``platform:platform campaign id`` of a link,
-    ``currency:date`` of an exchange rate, ``platform:account`` of an account.
+    ``currency:date`` of an exchange rate, ``platform:account`` of an account, the creative's own id of a creative.
     """
     try:
         body = orjson.loads(record)
@@ -104,6 +106,9 @@ def key_of(record: bytes) -> bytes | None:
         return f"{body['currency']}:{body['date']}".encode()
     if body.keys() >= ACCOUNT_MARKS and not NO_ACCOUNT_MARKS & body.keys():
         return f"{body['platform']}:{body['account_id']}".encode()
+    if body.keys() >= CREATIVE_MARKS and not NO_CREATIVE_MARKS & body.keys():
+        creative = body["creative_id"]
+        return creative.encode("utf-8", "surrogatepass") if isinstance(creative, str) and creative else None
     campaigns = {_campaign(row) for row in _rows(body)}
     campaign = campaigns.pop() if len(campaigns) == 1 else None
     return campaign.encode() if campaign else None

@@ -1,4 +1,4 @@
-"""Daily history from the input topics: what workers make of them, a row for each campaign, platform and day.
+"""History from the input topics: what workers make of them, by campaign, platform and day, and of each creative's ads.
 
 Read as a replay reads (``stream_app.replay``): no group, nothing written, state in memory, up to the present end.
 """
@@ -7,15 +7,17 @@ from collections.abc import Callable
 
 import msgspec
 
-from core.accounts import AccountHistory
-from core.aggregate import Aggregate
+from core.collected import Collected
 from schemas.event import DAY_MS
-from schemas.topics import ACCOUNTS
+from schemas.topics import CREATIVES
 from stream_app import replay
 from stream_app.domain import ingest_config
-from stream_app.extent import ExtentReader
+from stream_app.extent import Extent, ExtentReader
 from stream_app.history import EPOCH, DailyRows, between, linked
 from stream_app.settings import Settings
+from stream_app.topics import name
+
+Progress = Callable[[int, int], None]
 
 
 class TopicHistory(msgspec.Struct, frozen=True):
@@ -26,37 +28,48 @@ class TopicHistory(msgspec.Struct, frozen=True):
     lost: list[str]
 
 
-def read(
-    settings: Settings, first: int | None, end: int, progress: Callable[[int, int], None] | None = None
-) -> TopicHistory:
+class TopicState(msgspec.Struct, frozen=True):
+    """The state of what was read, with the days before the first in part; and as in ``TopicHistory``."""
+
+    state: Collected
+    sources: tuple[str, ...]
+    lost: list[str]
+
+
+def read(settings: Settings, first: int | None, end: int, progress: Progress | None = None) -> TopicHistory:
     """The days from ``first`` up to ``end`` (as ``date.toordinal`` counts; ``end`` is not among them). ``progress``
     gets the records read and how many there are.
 
     Raises ``SetupError`` and ``ServerAbsent``.
     """
+    found = collect(settings, first, progress)
+    return TopicHistory(between(linked(found.state.aggregate), first, end), found.sources, found.lost)
+
+
+def collect(
+    settings: Settings, first: int | None, progress: Progress | None = None, *, creatives: bool = False
+) -> TopicState:
+    """The state from the day ``first`` up to the present end, with what was stated of creatives where that is wanted.
+
+    Raises ``SetupError`` and ``ServerAbsent``.
+    """
     request = replay.Request(from_ms=None if first is None else (first - EPOCH) * DAY_MS)
-    ingest = msgspec.structs.replace(ingest_config(settings), partitions=1)
-    accounts, aggregate = AccountHistory(ingest.accounts), Aggregate()
-    watermarks: dict[tuple[str, int], int] = {}
-    offset = done = 0
+    state = Collected(ingest_config(settings))
     with ExtentReader(settings) as reader:
-        extents, lost = replay.inputs(reader, settings, request, replay.scope_of(settings, request))
+        extents: dict[tuple[str, int], Extent] = {}
+        if creatives:
+            extents = {(CREATIVES, held.partition): held for held in reader.whole(name(settings, CREATIVES))}
+        inputs, lost = replay.inputs(reader, settings, request, replay.scope_of(settings, request))
+        extents |= inputs
         total = sum(map(len, extents.values()))
         for source, extent in extents.items():
             for batch in reader.read(extent):
-                if source[0] == ACCOUNTS:
-                    accounts.take(batch, ingest.lateness, ingest.max_payload_bytes)
-                ingested = ingest.batch(*source, batch, watermarks.get(source, -1), history=accounts)
-                watermarks[source] = ingested.watermark_ms
-                for _, payload in ingested.envelopes:
-                    aggregate.apply(offset, payload)
-                    offset += 1
-                done += len(batch)
+                state.take(*source, batch)
                 if progress is not None:
-                    progress(done, total)
+                    progress(state.records, total)
     sources = tuple(
         f"{extent.topic}/{extent.partition} [{extent.start}, {extent.end})"
         for extent in extents.values()
         if len(extent)
     )
-    return TopicHistory(between(linked(aggregate), first, end), sources, lost)
+    return TopicState(state, sources, lost)

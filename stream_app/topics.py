@@ -153,6 +153,7 @@ def plan(settings: Settings) -> tuple[Topic, ...]:
         Topic(name=name(settings, names.MODELS), partitions=count, compacted=True),
         routed(name(settings, names.SCORECARDS)),
         Topic(name=name(settings, names.PATTERNS), partitions=count, compacted=True),
+        Topic(name=name(settings, names.CREATIVE_SCORES), partitions=count, compacted=True),
         Topic(
             name=name(settings, names.DEAD_LETTERS),
             partitions=count,

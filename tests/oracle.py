@@ -165,3 +165,20 @@ def added(flats: Iterable[Flat]) -> Flat:
         for name, value in flat.items():
             total[name] += value
     return dict(total)
+
+
+def ad_totals(history: History) -> dict[tuple[str, str, str, str], Flat]:
+    """By campaign, platform, ad and day, what the rows of the ad itself say that name no segment."""
+    canonical = _links(history)
+    days: dict[Any, list[Row]] = defaultdict(list)
+    for row in _rows(history):
+        (_, ad_id), segments = row["entity"][:2]
+        if ad_id and not segments:
+            days[row["owner"], ad_id, row["day"]].append(row)
+    found: dict[tuple[str, str, str, str], list[Flat]] = defaultdict(list)
+    for ((platform, campaign), ad_id, day), rows in days.items():
+        currencies = {row["currency"] for row in rows} - {""}
+        currency = currencies.pop() if len(currencies) == 1 else ""
+        name = canonical.get((platform, campaign), f"{platform}:{campaign}")
+        found[name, platform, ad_id, day].append(_totals(rows, currency))
+    return {key: added(flats) for key, flats in found.items()}

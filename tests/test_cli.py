@@ -233,7 +233,7 @@ def test_produce_wants_to_know_the_topic() -> None:
     for choice in ((), ("--links", "--platform", "meta")):
         result = run("produce", FILES[0], *choice)
         assert result.exit_code == 2
-        assert "one of --platform, --links, --rates and --accounts" in result.stderr
+        assert "one of --platform, --links, --rates, --accounts and --creatives" in result.stderr
 
 
 def test_the_plan_is_shown_without_a_server(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -249,8 +249,8 @@ def test_the_plan_is_shown_without_a_server(monkeypatch: pytest.MonkeyPatch) -> 
 def test_schema_prints_one_or_all() -> None:
     every = json.loads(run("schema").stdout)
     assert list(every) == [
-        *("metric-event", "campaign-link", "exchange-rate", "account"),
-        *("insight", "prediction", "patterns", "dead-letter"),
+        *("metric-event", "campaign-link", "exchange-rate", "account", "creative"),
+        *("insight", "prediction", "patterns", "creative-score", "model-header", "dead-letter"),
     ]
     assert json.loads(run("schema", "insight").stdout) == every["insight"]
     result = run("schema", "nothing")

@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,15 @@ import pytest
 from core.campaigns import InsightConfig
 from core.ingest import Ingest
 from core.lateness import Lateness
+from core.learning.creative_report import report
+from core.learning.creative_results import CreativeResults
 from core.offline import Computed, compute
-from schemas import dead_letter, insight, prediction
+from core.profile import DEFAULT_PROFILE
+from examples.simulated import simulate
+from schemas import creative_score, dead_letter, insight, model, prediction
+from schemas.creative import Creative
 from schemas.dates import LATEST_MS
+from schemas.model import ModelHeader
 from schemas.topics import CAMPAIGN_LINKS, METRICS_TOPICS
 from stream_app import contracts
 from stream_app.errors import SetupError
@@ -34,7 +41,7 @@ TYPES: dict[str, Any] = {
 KNOWN = {
     *("$schema", "$id", "$ref", "$defs", "title", "description", "default", "type", "enum", "const", "anyOf"),
     *("properties", "required", "additionalProperties", "items", "minimum", "maximum", "minLength", "maxLength"),
-    *("pattern", "if", "then", "else"),
+    *("pattern", "if", "then", "else", "maxItems", "format"),
 }
 
 
@@ -76,6 +83,8 @@ def problems(value: Any, schema: dict[str, Any], root: dict[str, Any], at: str =
             inner = schema.get("properties", {}).get(name, schema.get("additionalProperties", {}))
             found += problems(item, inner, root, f"{at}.{name}")
     if isinstance(value, list):
+        if len(value) > schema.get("maxItems", len(value)):
+            found.append(f"{at} has too many items")
         for index, item in enumerate(value):
             found += problems(item, schema.get("items", {}), root, f"{at}[{index}]")
     return found
@@ -117,6 +126,12 @@ DELTA = {
 }
 ACCOUNT = {"version": 1, "platform": "meta", "account_id": "77", "time_zone": "Asia/Kolkata", "currency": "INR"}
 RATE = {"version": 1, "date": "2026-01-03", "currency": "EUR", "per": "USD", "rate": "1.0831"}
+CREATIVE: dict[str, Any] = {
+    "version": 1,
+    "creative_id": "cr-1",
+    "hook": "question",
+    "ads": [{"platform": "meta", "ad_id": "5"}],
+}
 SNAPSHOT = {**DELTA, "kind": "snapshot", "event_id": "", "period_end": 1_769_904_000_000, "quality": 7.5}
 
 
@@ -130,6 +145,31 @@ def test_real_output_satisfies_its_schema(computed: Computed) -> None:
         assert breaks("prediction", json.loads(prediction.encode(rate))) == []
     for row in computed.rejected:
         assert breaks("dead-letter", json.loads(dead_letter.encode(row.letter))) == []
+
+
+def test_a_models_header_and_a_creatives_score_satisfy_theirs() -> None:
+    header = ModelHeader(
+        kind="ctr",
+        horizon="1d",
+        feature_names=("log_impressions",),
+        first_day=date(2026, 1, 1),
+        measures={"model": {"rows": 7, "log_loss": 0.1, "coverage": None}},
+        details={"split": "2026-01-02", "standings": {"meta": [1, None]}},
+    )
+    sealed = model.encode(header, b"trees").split(b"\n")[1]
+    assert breaks("model-header", json.loads(sealed)) == []
+    assert breaks("model-header", json.loads(sealed) | {"feature_names": [1]})
+    world = simulate(8, seed=1, creatives=4)
+    whole = {campaign.creative_id: campaign.platforms for campaign in world.campaigns}
+    results = CreativeResults(
+        shown=world.campaigns, whole=whole, first_day=1, last_day=2, as_of_ms=3, ads=4, unknown_ads=0
+    )
+    unseen = Creative(creative_id="unseen")
+    found = report([*world.creatives, unseen], results, DEFAULT_PROFILE)
+    assert {score.method for score in found.scores} >= {"results_and_dna", "none"}
+    for score in found.scores:
+        assert breaks("creative-score", json.loads(creative_score.encode(score))) == []
+    assert breaks("creative-score", json.loads(creative_score.encode(found.scores[0])) | {"score": 2})
 
 
 def test_output_with_a_field_less_or_of_another_type_does_not(computed: Computed) -> None:
@@ -151,6 +191,8 @@ def test_output_with_a_field_less_or_of_another_type_does_not(computed: Computed
         ("campaign-link", LINK | {"campaign_id": None}),
         ("account", ACCOUNT),
         ("account", ACCOUNT | {"time_zone": None, "currency": None}),
+        ("creative", CREATIVE),
+        ("creative", CREATIVE | {"length_seconds": None, "updated_at": 1_767_225_600_000}),
         ("exchange-rate", RATE),
         ("exchange-rate", RATE | {"rate": 1.0831, "updated_at": 1_767_225_600_000}),
         ("exchange-rate", RATE | {"rate": None}),
@@ -177,6 +219,10 @@ def test_sound_input_satisfies_its_schema(name: str, value: Any) -> None:
         ("campaign-link", {name: value for name, value in LINK.items() if name != "campaign_id"}),
         ("account", ACCOUNT | {"platform": "unknown"}),
         ("account", {name: value for name, value in ACCOUNT.items() if name != "account_id"}),
+        ("creative", CREATIVE | {"creative_id": ""}),
+        ("creative", CREATIVE | {"ads": [{"platform": "unknown", "ad_id": "5"}]}),
+        ("creative", CREATIVE | {"ads": CREATIVE["ads"] * 1_001}),
+        ("creative", CREATIVE | {"hook": "x" * 65}),
         ("exchange-rate", RATE | {"currency": "euro"}),
         ("exchange-rate", RATE | {"rate": {}}),
         ("exchange-rate", {name: value for name, value in RATE.items() if name != "rate"}),

@@ -14,6 +14,7 @@ from schemas.platform import Platform
 from schemas.rate import decode_rate
 from schemas.rollup import RateFact
 from schemas.topics import (
+    CREATIVE_SCORES,
     DEAD_LETTERS,
     INGEST_TOPICS,
     INSIGHTS,
@@ -63,8 +64,20 @@ def test_every_setting_that_is_named_exists() -> None:
 
 
 def test_every_topic_that_is_named_exists() -> None:
-    known = {*INGEST_TOPICS, DEAD_LETTERS, INSIGHTS, INSIGHTS_LATEST, MODELS, PREDICTIONS, ROLLUPS, SCORECARDS}
-    named = set(re.findall(r"\b(?:ads|insights|models|predictions|scorecards)\.[a-z][a-z-]*(?:\.[a-z]+)?", README))
+    known = {
+        *INGEST_TOPICS,
+        CREATIVE_SCORES,
+        DEAD_LETTERS,
+        INSIGHTS,
+        INSIGHTS_LATEST,
+        MODELS,
+        PREDICTIONS,
+        ROLLUPS,
+        SCORECARDS,
+    }
+    named = set(
+        re.findall(r"\b(?:ads|creatives|insights|models|predictions|scorecards)\.[a-z][a-z-]*(?:\.[a-z]+)?", README)
+    )
     assert named <= known | {ROUTED_TOPIC}
 
 

@@ -45,6 +45,7 @@ def test_the_plan_has_every_topic_of_the_schemas() -> None:
         names.MODELS,
         names.SCORECARDS,
         names.PATTERNS,
+        names.CREATIVE_SCORES,
         *("px-blocks-changelog", "px-campaigns-changelog"),
     }
     assert planned.keys() == {f"t.{base}" for base in bases}

@@ -17,7 +17,7 @@ from core.learning import creative_formula, creative_score
 from core.learning.campaign_data import CampaignData, CampaignLike, CreativeSignals, platform_data_of
 from core.learning.creative_formula import AttributePattern, CreativeFormula
 from core.learning.creative_score import CreativeScore, Estimate
-from core.learning.relative_effects import Labels, Observations, RelativeEffects
+from core.learning.relative_effects import Effect, Labels, Observations, RelativeEffects
 from core.normalizer import PlatformNormalizer
 from core.profile import DEFAULT_PROFILE, Profile
 from core.ratios import PlatformMetrics
@@ -85,23 +85,21 @@ class CreativeDNA:
                 )
         return sorted(found, key=lambda pattern: (-pattern.effect, pattern.attribute, pattern.label))
 
-    def signals(self, creative_id: str, without_campaign: str = "") -> CreativeSignals:
+    def signals(self, creative_id: str, without_campaign: str = "", *, without_own: bool = False) -> CreativeSignals:
         """The creative's place among all, 0 to 1, by CTR: 0.5 is average, or nothing known that tells it apart.
 
         ``creative_dna_score`` is of attributes and creative together, ``hook_strength`` and ``visual_appeal`` of those
         labels alone; ``None`` where there is no such creative or label. ``without_campaign`` is left out of what was
-        learned: features of a campaign must not hold its own results.
+        learned: features of a campaign must not hold its own results. ``without_own`` leaves out all results of the
+        creative itself, and so says what its attributes did elsewhere.
         """
         creative = self.creatives.get(creative_id)
         if creative is None or creative.withdrawn:
             return CreativeSignals()
         effects = self._effects["ctr"]
         known = dict(zip(FACTORS, self._labels(creative_id), strict=True))
-        means = {
-            factor: effects.effect(factor, label, without_campaign).mean
-            for factor, label in known.items()
-            if factor in (*ATTRIBUTES, "creative")
-        }
+        own = {factor: label for factor, label in known.items() if factor in (*ATTRIBUTES, "creative")}
+        means = effects.means(own, without_campaign, ("creative", creative_id) if without_own else None)
         spread = sum(effects.variances[factor] for factor in means)
         return CreativeSignals(
             creative_dna_score=_place(sum(means.values()), spread),
@@ -158,16 +156,20 @@ class CreativeDNA:
         ``platform_data``: results that the DNA was not learned from.
         """
         data = platform_data_of(platform_data)
-        labels = dict(zip(FACTORS, self._labels(creative_id), strict=True))
-        effects = self._effects["ctr"]
         return creative_score.score(
             creative_id,
             data,
             self.normalizer,
             self.signals(creative_id),
             self.predict(creative_id, account_id, data),
-            {factor: effects.effect(factor, label) for factor, label in labels.items() if label},
+            self.effects(creative_id),
         )
+
+    def effects(self, creative_id: str) -> dict[str, Effect]:
+        """What each of the creative's labels adds to CTR, relative, and under ``creative`` what it adds itself."""
+        labels = dict(zip(FACTORS, self._labels(creative_id), strict=True))
+        effects = self._effects["ctr"]
+        return {factor: effects.effect(factor, label) for factor, label in labels.items() if label}
 
     def base(self, measure: str) -> Floats:
         """What a measure is on each of ``PLATFORMS`` before any effect, [P]; 0 where there is no history."""

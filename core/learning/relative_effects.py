@@ -10,7 +10,7 @@ Predictions are calibrated on campaigns left out: a factor on the ratio (actual 
 (mean squared standardized error, where above 1). Costs grow with the cube of the number of observations.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -72,6 +72,8 @@ class RelativeEffects:
         self.factors = tuple(factors)
         self.data = data
         self._binomial = binomial
+        self._known_effects: dict[tuple[str, str], Effect] = {}
+        self._last: tuple[Labels, Floats, float] = ((), np.zeros(0), 0.0)
         self._places: list[dict[str, int]] = [{} for _ in factors]
         self._levels = [
             _numbered([labels[at] for labels in data.labels], places) for at, places in enumerate(self._places)
@@ -86,11 +88,33 @@ class RelativeEffects:
 
     def effect(self, factor: str, label: str, without: str = "") -> Effect:
         """What a label adds, given everything but the campaign ``without``."""
+        if not without and (held := self._known_effects.get((factor, label))) is not None:
+            return held
         at = self.factors.index(factor)
         joint = self._shared(at, label)
-        known = self._alpha if not without else self._alpha_without(without)
+        known = self._alpha if not without else self._alpha_without(self._out(without))
         variance = float(self.variances[factor] - joint @ self._inverse @ joint)
-        return Effect(float(joint @ known), float(np.sqrt(max(variance, 0.0) * self.inflation)))
+        found = Effect(float(joint @ known), float(np.sqrt(max(variance, 0.0) * self.inflation)))
+        if not without:
+            self._known_effects[factor, label] = found
+        return found
+
+    def means(
+        self, labels: Mapping[str, str], without: str = "", without_label: tuple[str, str] | None = None
+    ) -> dict[str, float]:
+        """What labels add, by factor, given everything but the campaign ``without`` and the observations that show
+        ``without_label``, a factor and its label.
+        """
+        out = self._out(without) if without else np.array([], dtype=np.int64)
+        if without_label is not None:
+            at = self.factors.index(without_label[0])
+            place = self._places[at].get(without_label[1])
+            if place is not None:
+                out = np.union1d(out, np.flatnonzero(self._levels[at] == place))
+        known = self._alpha_without(out)
+        return {
+            factor: float(self._shared(self.factors.index(factor), label) @ known) for factor, label in labels.items()
+        }
 
     def predict(
         self,
@@ -103,13 +127,16 @@ class RelativeEffects:
 
         ``seen``: (platform, amount, units, volume) of what the same labels have shown already and the fit has not.
         """
-        joint = self._joint(labels)
-        known = self._alpha if not without else self._alpha_without(without)
+        if self._last[0] != labels:
+            shared = self._joint(labels)
+            self._last = (labels, shared, float(shared @ self._inverse @ shared))
+        _, joint, explained = self._last
+        known = self._alpha if not without else self._alpha_without(self._out(without))
         total = sum(self.variances.values())
-        mean, variance = float(joint @ known), float(total + self.own - joint @ self._inverse @ joint)
+        mean, variance = float(joint @ known), total + self.own - explained
         usable = [each for each in seen if self.base[each[0]] > 0 and each[2] > 0 and each[3] > 0]
         if usable:
-            left = total - float(joint @ self._inverse @ joint)
+            left = total - explained
             same = np.array([each[0] == platform for each in usable], dtype=np.float64)
             cover = np.full((len(usable), len(usable)), left) + np.diag(
                 [self.own + self._noise_of(each[0]) / each[3] for each in usable]
@@ -206,9 +233,8 @@ class RelativeEffects:
     def _out(self, held: str) -> NDArray[np.int64]:
         return np.flatnonzero(np.array([name == held for name in self.data.held]))
 
-    def _alpha_without(self, held: str) -> Floats:
-        """As if the campaign had never been seen: its observations are what the others say of them."""
-        out = self._out(held)
+    def _alpha_without(self, out: NDArray[np.int64]) -> Floats:
+        """As if some observations had never been seen: they are what the others say of them."""
         if not out.size:
             return self._alpha
         residual = self._residual.copy()

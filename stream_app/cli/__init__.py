@@ -7,6 +7,7 @@ import click
 from stream_app.cli import (
     about,
     backtest,
+    creatives,
     dead_letters,
     demo,
     maturity,
@@ -52,10 +53,23 @@ def cli(ctx: click.Context, config: Path | None) -> None:
     ctx.obj = config
 
 
-for module in (
-    *(about, servers, records, replay, dead_letters, offline, maturity, backtest, train, scorecard, patterns),
-    *(recommend, demo),
-):
+MODULES = (
+    about,
+    servers,
+    records,
+    replay,
+    dead_letters,
+    offline,
+    maturity,
+    backtest,
+    train,
+    scorecard,
+    patterns,
+    recommend,
+    creatives,
+    demo,
+)
+for module in MODULES:
     for command in module.COMMANDS:
         cli.add_command(command)
 

@@ -30,7 +30,8 @@ def settings(ctx: click.Context, as_json: bool) -> None:
 def schema(name: str | None) -> None:
     """Print the JSON Schema of a wire contract, or of all.
 
-    NAME is metric-event, campaign-link, exchange-rate, account, insight, prediction or dead-letter.
+    NAME is metric-event, campaign-link, exchange-rate, account, creative, insight, prediction, creative-score,
+    model-header or dead-letter.
     """
     from stream_app import contracts
 

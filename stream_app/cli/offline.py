@@ -65,7 +65,7 @@ def insights(
     from stream_app.files import check
 
     settings = settings_of(ctx)
-    arrival_ms = _arrival(arrived_at)
+    arrival_ms = arrival(arrived_at)
     config = insight_config(settings, windows)
     sources = [as_source(file) for file in files]
     facts = {
@@ -76,8 +76,12 @@ def insights(
     if rate_files and not settings.reporting_currency:
         raise SetupError("--rates needs a currency to convert into: set PARALLAX_REPORTING_CURRENCY")
     check([*sources, *chain(*facts.values())])
-    batches = _batches(sources, facts, platform, account, arrival_ms)
-    computed = offline.compute(batches, ingest_config(settings, horizon), config, predictions=predictions)
+    computed = offline.compute(
+        batches(sources, facts, platform, account, arrival_ms),
+        ingest_config(settings, horizon),
+        config,
+        predictions=predictions,
+    )
     shown = [insight for insight in computed.insights if campaign in (None, insight.campaign_id)]
     rates = [rate for rate in computed.predictions if campaign in (None, rate.campaign_id)]
     if style == "json":
@@ -120,7 +124,8 @@ def insight_config(settings: "Settings", windows: Sequence[str]) -> "InsightConf
         raise SetupError(f"{error} in {'--window' if windows else 'PARALLAX_WINDOWS'}") from None
 
 
-def _arrival(arrived_at: str | None) -> int:
+def arrival(arrived_at: str | None) -> int:
+    """The instant of --arrived-at, now without one, as UTC milliseconds. Raises ``SetupError``."""
     if arrived_at is None:
         return time.time_ns() // 1_000_000
     from schemas.dates import instant_of
@@ -132,7 +137,7 @@ def _arrival(arrived_at: str | None) -> int:
         raise SetupError(str(refused)) from None
 
 
-def _batches(
+def batches(
     sources: "Sequence[Source]",
     facts: "Mapping[str, Sequence[Source]]",
     platform: str | None,

@@ -23,6 +23,7 @@ TAILED: Final = ("insights", "predictions", "dead-letters")
 @click.option("--links", is_flag=True, help="The files hold campaign links.")
 @click.option("--rates", is_flag=True, help="The files hold exchange rates.")
 @click.option("--accounts", is_flag=True, help="The files hold facts of accounts.")
+@click.option("--creatives", is_flag=True, help="The files hold creatives.")
 @click.option("--account", default="", metavar="ID", help="Account of rows that name none.")
 @click.pass_context
 def produce(
@@ -32,6 +33,7 @@ def produce(
     links: bool,
     rates: bool,
     accounts: bool,
+    creatives: bool,
     account: str,
 ) -> None:
     """Publish rows from files: .jsonl, .ndjson (a record a line), .json, .gz of these, - for lines on stdin.
@@ -39,15 +41,16 @@ def produce(
     Every record goes out byte for byte, keyed by its campaign, by an idempotent producer. Exit code 1 when some were
     not delivered.
     """
-    if (platform is not None) + links + rates + accounts != 1:
-        raise click.UsageError("say one of --platform, --links, --rates and --accounts")
+    if (platform is not None) + links + rates + accounts + creatives != 1:
+        raise click.UsageError("say one of --platform, --links, --rates, --accounts and --creatives")
     from schemas import topics as names
     from schemas.platform import Platform
     from stream_app.publish import publish
     from stream_app.topics import name
 
     settings = server_settings(ctx)
-    base = names.RATES if rates else names.ACCOUNTS if accounts else names.CAMPAIGN_LINKS
+    facts = ((rates, names.RATES), (accounts, names.ACCOUNTS), (creatives, names.CREATIVES))
+    base = next((base for said, base in facts if said), names.CAMPAIGN_LINKS)
     if platform is not None:
         base = names.METRICS_TOPICS[Platform(platform)]
     sources = [as_source(file) for file in files]
