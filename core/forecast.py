@@ -10,6 +10,7 @@ from hashlib import blake2b
 from itertools import accumulate
 from typing import Final, NamedTuple
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -131,6 +132,7 @@ class _Writer:
                     confidence=confidence(inputs.impressions),
                     consistency=consistency_score([places[row] for row in own]),
                     learned_to=self._learned_to,
+                    model_refused=self._learned.model_refused or msgspec.UNSET,
                 )
             )
         return found

@@ -42,6 +42,10 @@ class CtrPrediction(msgspec.Struct, frozen=True, kw_only=True):
     instant before which all features lie. ``confidence`` is that of the last days' impressions, 0 to 1; ``consistency``
     says how far the platforms agree, each rate placed in its benchmark band, None for one platform. ``learned_to`` is
     the end of the last day that was learned, None before the first.
+
+    ``model_refused`` is there only while the newest model that was published is refused, and says why
+    (``schemas.model.RefusalCode``): ``model`` is then not what somebody wanted it to be. It tells what the worker knew
+    when it predicted; everything else is a function of the rollups and the models taken.
     """
 
     schema_version: int = 1
@@ -65,6 +69,7 @@ class CtrPrediction(msgspec.Struct, frozen=True, kw_only=True):
     confidence: float | None = None
     consistency: float | None = None
     learned_to: str | None = None
+    model_refused: str | msgspec.UnsetType = msgspec.UNSET
 
 
 _encoder: Final = msgspec.json.Encoder(order="deterministic")

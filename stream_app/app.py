@@ -112,6 +112,7 @@ class ParallaxApp(faust.App):
             lambda: self.consumer,
             self.hot,
             self.models.take,
+            self.models.refused,
         )
         self.watchdog = Watchdog(
             settings.stall_timeout.seconds, self._progress, self._stalled, lambda: self.consumer_generation_id > 0

@@ -45,11 +45,12 @@ class InsightStage(PartitionedStage[Campaigns]):
         consumer: Callable[[], BatchConsumer],
         hot: HotWriter | None,
         model: Callable[[], CtrModel | None] = lambda: None,
+        refused: Callable[[], str | None] = lambda: None,
     ) -> None:
         super().__init__(settings, table, writer_of, consumer)
         self._config = config
         self._hot = hot
-        self._model = model
+        self._model, self._refused = model, refused
         self._insights = name(settings, names.INSIGHTS)
         self._latest = name(settings, names.INSIGHTS_LATEST)
         self._predictions = name(settings, names.PREDICTIONS)
@@ -79,6 +80,7 @@ class InsightStage(PartitionedStage[Campaigns]):
     def _take(self, partition: int, state: Campaigns) -> Work | None:
         if (model := self._model()) is not None:
             state.adopt(model)
+        state.ctr.model_refused = self._refused()
         if not state.pending:
             return None
         checkpoint = state.take(time.monotonic_ns() // 1_000_000, preliminary=True)
