@@ -85,6 +85,7 @@ class _Writer:
         low = np.array([bands[name].low for name in learned.platforms])[platform, None]
         high = np.array([bands[name].high for name in learned.platforms])[platform, None]
         self._places = np.clip((told.rate - low) / (high - low), 0.0, 1.0)
+        self._dates: dict[int, str] = {}
         self._instants: dict[int, str] = {}
         until = learned.learned_until_ms
         self._learned_to = None if until < 0 else iso_instant(until)
@@ -99,15 +100,16 @@ class _Writer:
     def _window(self, window: Window, number: int, labels: Sequence[Label | None]) -> list[CtrPrediction]:
         rates, present = self._rates(number), self._rows.present[:, number].tolist()
         places, whole = self._places[:, number].tolist(), self._whole(number)
+        everywhere, names, sources = all(present), self._names, self._told.source
         found = []
         for at, (campaign, label, told, inputs) in enumerate(zip(self._rows.campaigns, labels, *whole, strict=True)):
             first, end = self._firsts[at], self._firsts[at + 1]
-            own = [row for row in range(first, end) if present[row]]
+            own = range(first, end) if everywhere else [row for row in range(first, end) if present[row]]
             if label is None or not own:
                 continue
-            used = [self._names[row] for row in own if self._told.source[row] != "prior"]
-            source = _source([self._told.source[row] for row in own])
-            start = iso_date(label.first) if window.days else self._instant(label.start_ms)
+            used = [names[row] for row in own if sources[row] != "prior"]
+            source = _source({sources[row] for row in own})
+            start = self._date(label.first) if window.days else self._instant(label.start_ms)
             identity = f"{campaign.campaign_id}\0{window.name}\0{start}\0ctr"
             rate, low, high, half_life = told
             found.append(
@@ -127,7 +129,7 @@ class _Writer:
                     high=high,
                     source=source,
                     inputs=inputs,
-                    platforms={self._names[row]: rates[row] for row in own},
+                    platforms={names[row]: rates[row] for row in own},
                     platforms_used=used,
                     confidence=confidence(inputs.impressions),
                     consistency=consistency_score([places[row] for row in own]),
@@ -188,6 +190,12 @@ class _Writer:
             for i, c, p, s, e in zip(*(one.tolist() for one in inputs), strict=True)
         ]
 
+    def _date(self, day: int) -> str:
+        text = self._dates.get(day)
+        if text is None:
+            text = self._dates[day] = iso_date(day)
+        return text
+
     def _instant(self, instant_ms: int) -> str:
         text = self._instants.get(instant_ms)
         if text is None:
@@ -195,5 +203,7 @@ class _Writer:
         return text
 
 
-def _source(sources: Sequence[str]) -> str:
-    return next((source for source in ("model", "empirical_bayes") if source in sources), "prior")
+def _source(sources: set[str]) -> str:
+    if "model" in sources:
+        return "model"
+    return "empirical_bayes" if "empirical_bayes" in sources else "prior"

@@ -35,7 +35,7 @@ class CtrRate(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     inputs: CtrInputs
 
 
-class CtrPrediction(msgspec.Struct, frozen=True, kw_only=True):
+class CtrPrediction(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Schema version 1. ``platforms`` holds a rate for each platform that the campaign runs on.
 
     ``label_window_start`` is the ``window_start`` of the insight that will show what happened. ``feature_end`` is the
