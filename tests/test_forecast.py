@@ -220,3 +220,12 @@ def test_the_id_of_a_prediction_is_for_ever() -> None:
         "24h": "0fca83c1618fb47dee9d46edffc71771",
         "7d": "8d5b46ba6e57577595f9fee77b4a13b2",
     }
+
+
+def test_an_hour_that_reaches_beyond_its_day_is_no_feature() -> None:
+    """Scenario: a day ends at half past an hour, and is reported beyond its end."""
+    driven = Driven("24h")
+    start = end_of_day(FIRST - 1, "Asia/Kolkata")
+    driven.tell(rollup(1, 12, zone="Asia/Kolkata", start_ms=start, covered_ms=start + 25 * HOUR, hours={17: 5, 18: 7}))
+    (found,) = driven.state.predictions()
+    assert (found.label_start, found.inputs.clicks) == ("2026-03-07T18:30:00.000Z", 5)
