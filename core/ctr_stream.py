@@ -79,6 +79,8 @@ class CtrStream:
         self._kept_days = kept_days
         self._last_row: dict[Key, int] = {}
         self.model_id = ""
+        self.model_refused: str | None = None
+        """Why the newest model that was published was refused, None where it was not: no state, predictions say it."""
         self.captured = -1
         self.forgotten = ""
         """Why what the table held could not be used."""

@@ -1,255 +1,200 @@
-"""Rolling CTR predictions of a batch of campaigns: for each window of the configuration, the one that comes next.
+"""Rolling CTR predictions of a batch of campaigns: for each window of the configuration, the one that comes next
+(``core.forecast_counts``).
 
-A label's window is the first that begins neither before the end of the campaign's newest one nor before the end of the
-last day that was learned. Features end where it begins: what was learned of closed days, and the counts of the open
-ones. Expected impressions are those of a day's length in the last ``DAYS`` days with a report, as far as they were
-reported, times the window's length.
+Expected impressions are those of a day's length in the last days with a report, as far as they were reported, times
+the window's length.
 """
 
 from collections.abc import Sequence
 from hashlib import blake2b
 from itertools import accumulate
-from math import ceil
 from typing import Final, NamedTuple
 
+import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from core.campaign import Campaign
 from core.ctr_stream import CtrStream
+from core.forecast_counts import Counts, Label, batch
+from core.learning.decayed import Ints
 from core.learning.online import Forecast
 from core.learning.predictive import Floats
 from core.normalizer import confidence, consistency_score
 from core.profile import Profile
-from core.window import HOURS_A_DAY, Window
-from schemas.calendar import end_of_day, iso_date, iso_instant
-from schemas.event import DAY_MS, HOUR_MS
-from schemas.metrics import CLICKS, IMPRESSIONS
+from core.window import Window
+from schemas.calendar import iso_date, iso_instant
+from schemas.event import DAY_MS
 from schemas.prediction import CtrInputs, CtrPrediction, CtrRate
-from schemas.rollup import Rollup, Totals
 
 MODEL: Final = "empirical-bayes-2"
 """What predicts where no model serves."""
-DAYS: Final = 7
-LEAST_COVERED: Final = 1 / HOURS_A_DAY
 
 
-class Label(NamedTuple):
-    """A window to predict: its ordinal, its start, and where the features end."""
-
-    ordinal: int
-    start_ms: int
-    feature_end_ms: int
-
-
-class Shown(NamedTuple):
-    """What a campaign had shown on a platform before a label's window: in the open days, and in the last ``DAYS`` and
-    how much of these was reported, in days.
+class Rows(NamedTuple):
+    """A row for each platform of each campaign that was shown on it before any label: its campaign's place among
+    ``campaigns``, which have a row; and for each window what was shown on the last days, what is expected, and whether
+    the row is part of that prediction, [r, h] each.
     """
 
-    impressions: int
-    clicks: int
-    recent: int
-    recent_clicks: int
-    covered: float
-
-
-NOTHING: Final = Shown(0, 0, 0, 0, LEAST_COVERED)
-
-
-class Row(NamedTuple):
-    """A campaign of the batch: its labels and what was shown before them, one for each window, and its platforms."""
-
-    campaign: Campaign
-    labels: list[Label | None]
-    shown: list[dict[str, Shown]]
-    platforms: list[str]
-
-
-class Table(NamedTuple):
-    """The last days' impressions and clicks, and the expected impressions, [r, h] each."""
-
+    campaigns: list[Campaign]
+    owner: Ints
     impressions: Floats
     clicks: Floats
     expected: Floats
+    present: NDArray[np.bool_]
 
 
 def forecast(
     campaigns: Sequence[Campaign], windows: Sequence[Window], profile: Profile, learned: CtrStream
 ) -> list[CtrPrediction]:
     """Predictions of each window that the campaigns have any of, by window, in one call."""
-    rows = [row for campaign in campaigns if (row := _row(campaign, windows, learned)).platforms]
-    if not rows:
+    found = batch(campaigns, windows, learned)
+    counts = [found.counts[window.days > 0] for window in windows]
+    cells = np.flatnonzero(np.any([one.present for one in counts], axis=0)) if counts else np.zeros(0, dtype=np.int64)
+    if not cells.size:
         return []
-    keys = [(row.campaign.campaign_id, platform) for row in rows for platform in row.platforms]
-    table = np.array(
-        [[shown.get(platform, NOTHING) for shown in row.shown] for row in rows for platform in row.platforms],
-        dtype=np.float64,
-    )
+    places, owner = np.unique(cells // len(learned.platforms), return_inverse=True)
+    platform = cells % len(learned.platforms)
+    of_cells = Counts(*(np.stack(columns, axis=1)[cells] for columns in zip(*counts, strict=True)))
     spans = np.array([window.span_ms / DAY_MS for window in windows])
-    expected = table[:, :, 2] / table[:, :, 4] * spans
+    expected = of_cells.recent / of_cells.covered * spans
+    chosen = [campaigns[at] for at in places.tolist()]
+    rows = Rows(chosen, owner, of_cells.recent, of_cells.recent_clicks, expected, of_cells.present)
+    names = [learned.platforms[at] for at in platform.tolist()]
+    keys = [(chosen[at].campaign_id, name) for at, name in zip(owner.tolist(), names, strict=True)]
     ahead = [window.days / 2 for window in windows]
-    found = learned.predictor.forecast(keys, table[:, :, 0], table[:, :, 1], expected, ahead)
-    numbers = Table(table[:, :, 2], table[:, :, 3], expected)
-    return _Writer(windows, profile, learned, found, numbers).written(rows)
-
-
-def _row(campaign: Campaign, windows: Sequence[Window], learned: CtrStream) -> Row:
-    labels: list[Label | None] = []
-    shown: list[dict[str, Shown]] = []
-    of_days: tuple[Label, dict[str, Shown]] | None = None
-    for window in windows:
-        latest = campaign.latest(window)
-        if latest is None:
-            labels.append(None)
-            shown.append({})
-        elif not window.days:
-            label = _hour(campaign, window, latest, learned.learned_until_ms)
-            labels.append(label)
-            shown.append(_shown(campaign, latest // HOURS_A_DAY + 1, label.feature_end_ms, learned))
-        else:
-            if of_days is None:
-                label = _day(campaign, window, latest, learned.learned_until_ms)
-                of_days = label, _shown(campaign, latest, label.feature_end_ms, learned)
-            labels.append(of_days[0]._replace(ordinal=of_days[0].ordinal + window.days - 1))
-            shown.append(of_days[1])
-    return Row(campaign, labels, shown, sorted({platform for of_window in shown for platform in of_window}))
-
-
-def _hour(campaign: Campaign, window: Window, latest: int, learned_until_ms: int) -> Label:
-    first = max(latest + 1, ceil(learned_until_ms / HOUR_MS))
-    return Label(first, first * HOUR_MS, max(campaign.end_ms(window, latest), learned_until_ms))
-
-
-def _day(campaign: Campaign, window: Window, latest: int, learned_until_ms: int) -> Label:
-    """The first day of a window to predict."""
-    first, start_ms = latest + 1, campaign.end_ms(window, latest)
-    feature_end_ms = max(start_ms, learned_until_ms)
-    if start_ms < learned_until_ms:
-        zones = {rollup.zone for rollup in campaign.by_day.get(latest, {}).values() if not rollup.withdrawn}
-        first = max(first, learned_until_ms // DAY_MS - 1)
-        while (start_ms := max(end_of_day(first - 1, zone) for zone in zones)) < learned_until_ms:
-            first += 1
-    return Label(first, start_ms, feature_end_ms)
-
-
-def _shown(campaign: Campaign, newest: int, feature_end_ms: int, learned: CtrStream) -> dict[str, Shown]:
-    last = learned.predictor.last_day
-    last = newest - DAYS if last is None else last
-    sums: dict[str, list[float]] = {}
-    for day in range(newest, newest - DAYS, -1):
-        covered: dict[str, float] = {}
-        for rollup in campaign.by_day.get(day, {}).values():
-            platform = str(rollup.platform)
-            if rollup.day_totals is None or platform not in learned.platforms:
-                continue
-            own = sums.setdefault(platform, [0, 0, 0, 0, 0.0])
-            for totals in _before(feature_end_ms, rollup):
-                impressions, clicks = totals.values[IMPRESSIONS] or 0, totals.values[CLICKS] or 0
-                own[2] += impressions
-                own[3] += clicks
-                if day > last:
-                    own[0] += impressions
-                    own[1] += clicks
-            part = (min(rollup.covered_ms, feature_end_ms) - rollup.start_ms) / DAY_MS
-            covered[platform] = max(covered.get(platform, 0.0), min(part, 1.0))
-        for platform, part in covered.items():
-            sums[platform][4] += part
-    return {
-        platform: Shown(int(own[0]), int(own[1]), int(own[2]), int(own[3]), max(own[4], LEAST_COVERED))
-        for platform, own in sums.items()
-    }
-
-
-def _before(instant_ms: int, rollup: Rollup) -> Sequence[Totals]:
-    """What a day had reported before an instant: all of it or, where it reaches further, its hours until then."""
-    if rollup.day_totals is None:
-        return ()
-    if rollup.covered_ms <= instant_ms:
-        return (rollup.day_totals,)
-    return [totals for hour, totals in rollup.hours if (hour + 1) * HOUR_MS <= instant_ms]
+    told = learned.predictor.forecast(keys, of_cells.impressions, of_cells.clicks, expected, ahead)
+    labels = [[found.labels[window.days > 0][at] for at in places.tolist()] for window in windows]
+    return _Writer(profile, learned, told, rows, platform, names).written(windows, labels)
 
 
 class _Writer:
-    """Writes a forecast down."""
+    """Writes a forecast down. ``platform`` is each row's place among the platforms, ``names`` its name."""
 
     def __init__(
-        self, windows: Sequence[Window], profile: Profile, learned: CtrStream, found: Forecast, table: Table
+        self, profile: Profile, learned: CtrStream, told: Forecast, rows: Rows, platform: Ints, names: list[str]
     ) -> None:
-        self._windows, self._learned, self._source = windows, learned, found.source
-        self._bands = {str(platform): bands.ctr for platform, bands in profile.platforms.items()}
-        self._fitted = dict(zip(learned.platforms, learned.predictor.fitted(), strict=True))
-        # Few long lists: a hundred thousand short ones would wake the garbage collector.
-        numbers = (found.rate, found.low, found.high, table.expected, table.impressions, table.clicks)
-        self._numbers = [one.ravel().tolist() for one in numbers]
-        self._whole = [one.ravel().tolist() for one in (found.campaign_rate, found.campaign_low, found.campaign_high)]
+        self._learned, self._told, self._rows, self._names = learned, told, rows, names
+        self._firsts = [0, *accumulate(np.bincount(rows.owner).tolist())]
+        fitted = learned.predictor.fitted()
+        self._prior, self._strength, self._half_life = (
+            np.array([one[name] for one in fitted])[platform] for name in ("rate", "strength", "half_life")
+        )
+        bands = {str(each): benchmarks.ctr for each, benchmarks in profile.platforms.items()}
+        low = np.array([bands[name].low for name in learned.platforms])[platform, None]
+        high = np.array([bands[name].high for name in learned.platforms])[platform, None]
+        self._places = np.clip((told.rate - low) / (high - low), 0.0, 1.0)
+        self._dates: dict[int, str] = {}
         self._instants: dict[int, str] = {}
         until = learned.learned_until_ms
         self._learned_to = None if until < 0 else iso_instant(until)
 
-    def written(self, rows: Sequence[Row]) -> list[CtrPrediction]:
+    def written(self, windows: Sequence[Window], labels: Sequence[Sequence[Label | None]]) -> list[CtrPrediction]:
         """Predictions by window, in the batch's order."""
-        firsts = [0, *accumulate(len(row.platforms) for row in rows)]
+        found: list[CtrPrediction] = []
+        for number, (window, own) in enumerate(zip(windows, labels, strict=True)):
+            found += self._window(window, number, own)
+        return found
+
+    def _window(self, window: Window, number: int, labels: Sequence[Label | None]) -> list[CtrPrediction]:
+        rates, present = self._rates(number), self._rows.present[:, number].tolist()
+        places, whole = self._places[:, number].tolist(), self._whole(number)
+        everywhere, names, sources = all(present), self._names, self._told.source
+        found = []
+        for at, (campaign, label, told, inputs) in enumerate(zip(self._rows.campaigns, labels, *whole, strict=True)):
+            first, end = self._firsts[at], self._firsts[at + 1]
+            own = range(first, end) if everywhere else [row for row in range(first, end) if present[row]]
+            if label is None or not own:
+                continue
+            used = [names[row] for row in own if sources[row] != "prior"]
+            source = _source({sources[row] for row in own})
+            start = self._date(label.first) if window.days else self._instant(label.start_ms)
+            identity = f"{campaign.campaign_id}\0{window.name}\0{start}\0ctr"
+            rate, low, high, half_life = told
+            found.append(
+                CtrPrediction(
+                    prediction_id=blake2b(identity.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest(),
+                    campaign_id=campaign.campaign_id,
+                    window=window.name,
+                    feature_end=self._instant(label.feature_end_ms),
+                    label_start=self._instant(label.start_ms),
+                    label_end=self._instant(label.start_ms + window.span_ms),
+                    label_window_start=start,
+                    revision=campaign.position + 1,
+                    model=self._learned.model_id if source == "model" else MODEL,
+                    half_life_days=half_life,
+                    rate=rate,
+                    low=low,
+                    high=high,
+                    source=source,
+                    inputs=inputs,
+                    platforms={names[row]: rates[row] for row in own},
+                    platforms_used=used,
+                    confidence=confidence(inputs.impressions),
+                    consistency=consistency_score([places[row] for row in own]),
+                    learned_to=self._learned_to,
+                    model_refused=self._learned.model_refused or msgspec.UNSET,
+                )
+            )
+        return found
+
+    def _rates(self, number: int) -> list[CtrRate]:
+        """Each row's rate in a window."""
+        told, rows = self._told, self._rows
+        columns = (told.rate, told.low, told.high, rows.impressions, rows.clicks, rows.expected)
+        # Lists of a window: one of numpy's numbers at a time would cost more than all the rest.
+        numbers = zip(*(column[:, number].tolist() for column in columns), strict=True)
+        fitted = zip(told.source, self._prior.tolist(), self._strength.tolist(), strict=True)
         return [
-            self._prediction(row, label, number, firsts[at], at * len(self._windows) + number)
-            for number in range(len(self._windows))
-            for at, row in enumerate(rows)
-            if (label := row.labels[number]) is not None
+            CtrRate(
+                rate=rate,
+                low=low,
+                high=high,
+                source=source,
+                inputs=CtrInputs(
+                    impressions=impressions,
+                    clicks=clicks,
+                    prior_rate=prior_rate,
+                    prior_strength=strength,
+                    expected_impressions=expected,
+                ),
+            )
+            for (rate, low, high, impressions, clicks, expected), (source, prior_rate, strength) in zip(
+                numbers, fitted, strict=True
+            )
         ]
 
-    def _prediction(self, row: Row, label: Label, number: int, first: int, whole: int) -> CtrPrediction:
-        window, campaign_id, shown = self._windows[number], row.campaign.campaign_id, row.shown[number]
-        platforms, places, used = {}, [], []
-        impressions = clicks = expected = strength = prior = half_life = 0.0
-        source = "prior"
-        for at, platform in enumerate(row.platforms, start=first):
-            if platform not in shown:
-                continue
-            rate = platforms[platform] = self._rate(at, number, platform)
-            told, fitted, band = rate.inputs, self._fitted[platform], self._bands[platform]
-            impressions += told.impressions
-            clicks += told.clicks
-            weight = told.expected_impressions
-            expected += weight
-            strength += told.prior_strength
-            prior += weight * told.prior_rate
-            half_life += weight * fitted["half_life"]
-            places.append(min(max((rate.rate - band.low) / (band.high - band.low), 0.0), 1.0))
-            if rate.source != "prior":
-                used.append(platform)
-                source = rate.source if source != "model" else source
-        if not expected:
-            prior = sum(rate.inputs.prior_rate for rate in platforms.values()) / len(platforms)
-            half_life = sum(self._fitted[platform]["half_life"] for platform in platforms) / len(platforms)
-        start = self._start(window, label)
-        identity = f"{campaign_id}\0{window.name}\0{start}\0ctr"
-        return CtrPrediction(
-            prediction_id=blake2b(identity.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest(),
-            campaign_id=campaign_id,
-            window=window.name,
-            feature_end=self._instant(label.feature_end_ms),
-            label_start=self._instant(label.start_ms),
-            label_end=self._instant(label.start_ms + window.span_ms),
-            label_window_start=start,
-            revision=row.campaign.position + 1,
-            model=self._learned.model_id if source == "model" else MODEL,
-            half_life_days=half_life / (expected or 1.0),
-            rate=self._whole[0][whole],
-            low=self._whole[1][whole],
-            high=self._whole[2][whole],
-            source=source,
-            inputs=CtrInputs(
-                impressions=impressions,
-                clicks=clicks,
-                prior_rate=prior / (expected or 1.0),
-                prior_strength=strength,
-                expected_impressions=expected,
-            ),
-            platforms=platforms,
-            platforms_used=used,
-            confidence=confidence(impressions),
-            consistency=consistency_score(places),
-            learned_to=self._learned_to,
+    def _whole(self, number: int) -> tuple[list[tuple[float, float, float, float]], list[CtrInputs]]:
+        """Of each campaign in a window: rate, low, high and half-life, and what they were computed from. The priors of
+        its platforms are mixed by expected impressions and, where none are, equally.
+        """
+        told, rows, present = self._told, self._rows, self._rows.present[:, number]
+        weight = rows.expected[:, number]
+        impressions, clicks, expected, strength, platforms, prior, half_life, priors, half_lives = (
+            np.bincount(rows.owner, weights=values)
+            for values in (
+                *(rows.impressions[:, number], rows.clicks[:, number], weight, present * self._strength, present),
+                *(weight * self._prior, weight * self._half_life, present * self._prior, present * self._half_life),
+            )
         )
+        some, among = expected > 0, np.maximum(platforms, 1.0)
+        prior, half_life = (
+            np.where(some, mixed / np.where(some, expected, 1.0), equal / among)
+            for mixed, equal in ((prior, priors), (half_life, half_lives))
+        )
+        rates = (told.campaign_rate, told.campaign_low, told.campaign_high)
+        inputs = (impressions, clicks, prior, strength, expected)
+        return list(zip(*(one[:, number].tolist() for one in rates), half_life.tolist(), strict=True)), [
+            CtrInputs(impressions=i, clicks=c, prior_rate=p, prior_strength=s, expected_impressions=e)
+            for i, c, p, s, e in zip(*(one.tolist() for one in inputs), strict=True)
+        ]
+
+    def _date(self, day: int) -> str:
+        text = self._dates.get(day)
+        if text is None:
+            text = self._dates[day] = iso_date(day)
+        return text
 
     def _instant(self, instant_ms: int) -> str:
         text = self._instants.get(instant_ms)
@@ -257,26 +202,8 @@ class _Writer:
             text = self._instants[instant_ms] = iso_instant(instant_ms)
         return text
 
-    def _start(self, window: Window, label: Label) -> str:
-        """As in ``bounds``."""
-        if not window.days:
-            return self._instant(label.start_ms)
-        return iso_date(label.ordinal - window.days + 1)
 
-    def _rate(self, at: int, number: int, platform: str) -> CtrRate:
-        place = at * len(self._windows) + number
-        rate, low, high, expected, impressions, clicks = [one[place] for one in self._numbers]
-        fitted = self._fitted[platform]
-        return CtrRate(
-            rate=rate,
-            low=low,
-            high=high,
-            source=self._source[at],
-            inputs=CtrInputs(
-                impressions=impressions,
-                clicks=clicks,
-                prior_rate=fitted["rate"],
-                prior_strength=fitted["strength"],
-                expected_impressions=expected,
-            ),
-        )
+def _source(sources: set[str]) -> str:
+    if "model" in sources:
+        return "model"
+    return "empirical_bayes" if "empirical_bayes" in sources else "prior"

@@ -35,13 +35,17 @@ class CtrRate(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     inputs: CtrInputs
 
 
-class CtrPrediction(msgspec.Struct, frozen=True, kw_only=True):
+class CtrPrediction(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Schema version 1. ``platforms`` holds a rate for each platform that the campaign runs on.
 
     ``label_window_start`` is the ``window_start`` of the insight that will show what happened. ``feature_end`` is the
     instant before which all features lie. ``confidence`` is that of the last days' impressions, 0 to 1; ``consistency``
     says how far the platforms agree, each rate placed in its benchmark band, None for one platform. ``learned_to`` is
     the end of the last day that was learned, None before the first.
+
+    ``model_refused`` is there only while the newest model that was published is refused, and says why
+    (``schemas.model.RefusalCode``): ``model`` is then not what somebody wanted it to be. It tells what the worker knew
+    when it predicted; everything else is a function of the rollups and the models taken.
     """
 
     schema_version: int = 1
@@ -65,6 +69,7 @@ class CtrPrediction(msgspec.Struct, frozen=True, kw_only=True):
     confidence: float | None = None
     consistency: float | None = None
     learned_to: str | None = None
+    model_refused: str | msgspec.UnsetType = msgspec.UNSET
 
 
 _encoder: Final = msgspec.json.Encoder(order="deterministic")

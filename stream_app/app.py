@@ -117,6 +117,7 @@ class ParallaxApp(faust.App):
             lambda: self.consumer,
             self.hot,
             self.models.take,
+            self.models.refused,
         )
         # One of the workers is enough: the one that has the first partition.
         self.patterns = PatternsProcess(settings, leads=lambda: 0 in self.insights.partitions)

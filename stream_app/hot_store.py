@@ -88,7 +88,7 @@ class HotStoreDown(ServerAbsent):
         self.reason = reason
 
 
-class HotEntry(msgspec.Struct, frozen=True):
+class HotEntry(msgspec.Struct, frozen=True, gc=False):
     """One value on its way to the store.
 
     Raises ``ValueError`` for a version beyond 2^53 or a window that no key can hold.

@@ -4,7 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 
-from core.campaigns import Campaigns, Checkpoint, Emission, InsightConfig
+from core.campaigns import Campaigns, Emission, InsightConfig
 from core.learning.ctr_model import CtrModel
 from schemas import dead_letter
 from schemas import prediction as prediction_codec
@@ -29,6 +29,8 @@ from stream_app.topics import DERIVED_MAX_BYTES, name
 
 LARGEST_OUTPUT = DERIVED_MAX_BYTES - 4_096
 """What a record of an output topic holds beside its key and framing."""
+Encoded = tuple[CtrPrediction, bytes]
+"""A prediction and its bytes, which Kafka and Redis share."""
 REBUILD_CHUNK = 200
 """Campaigns offered to Redis between two looks at the event loop."""
 
@@ -45,11 +47,12 @@ class InsightStage(PartitionedStage[Campaigns]):
         consumer: Callable[[], BatchConsumer],
         hot: HotWriter | None,
         model: Callable[[], CtrModel | None] = lambda: None,
+        refused: Callable[[], str | None] = lambda: None,
     ) -> None:
         super().__init__(settings, table, writer_of, consumer)
         self._config = config
         self._hot = hot
-        self._model = model
+        self._model, self._refused = model, refused
         self._insights = name(settings, names.INSIGHTS)
         self._latest = name(settings, names.INSIGHTS_LATEST)
         self._predictions = name(settings, names.PREDICTIONS)
@@ -81,18 +84,21 @@ class InsightStage(PartitionedStage[Campaigns]):
     def _take(self, partition: int, state: Campaigns) -> Work | None:
         if (model := self._model()) is not None:
             state.adopt(model)
+        state.ctr.model_refused = self._refused()
         if not state.pending:
             return None
         checkpoint = state.take(time.monotonic_ns() // 1_000_000, preliminary=True)
 
+        predictions = _encoded(checkpoint.predictions)
+
         def published() -> None:
             self.published += len(checkpoint.emissions)
             if self._hot is not None:
-                self._hot.offer(_entries(checkpoint.hot, checkpoint.predictions))
+                self._hot.offer(_entries(checkpoint.hot, predictions))
                 if checkpoint.scorecard is not None:
                     self._hot.offer([hot_scorecards.entry(partition, checkpoint.scorecard)])
 
-        outgoing = list(self._outgoing(checkpoint))
+        outgoing = list(self._outgoing(checkpoint.emissions, predictions))
         if checkpoint.scorecard is not None:
             value = scorecard_codec.encode(checkpoint.scorecard)
             outgoing.append(Outgoing(self._scorecards, partition, str(partition).encode(), value))
@@ -110,20 +116,26 @@ class InsightStage(PartitionedStage[Campaigns]):
         self._hot.offer(self._cards.due({partition: state.ctr for partition, state in self._states.items()}))
         await self._hot.flush()
 
-    def _outgoing(self, checkpoint: Checkpoint) -> Iterator[Outgoing]:
-        for emission in checkpoint.emissions:
+    def _outgoing(self, emissions: Iterable[Emission], predictions: Iterable[Encoded]) -> Iterator[Outgoing]:
+        homes: dict[str, tuple[int, bytes]] = {}
+        for emission in emissions:
             insight = emission.insight
-            partition = target_partition(insight.campaign_id, self._settings.partitions)
-            key = insight.campaign_id.encode("utf-8", "surrogatepass")
+            partition, key = self._home(insight.campaign_id, homes)
             if len(emission.payload) > LARGEST_OUTPUT:
                 yield self._letter(emission, partition, key)
                 continue
             yield Outgoing(self._insights, partition, key, emission.payload)
             yield Outgoing(self._latest, partition, insight.insight_id.encode(), emission.payload)
-        for prediction in checkpoint.predictions:
-            partition = target_partition(prediction.campaign_id, self._settings.partitions)
-            key = prediction.campaign_id.encode("utf-8", "surrogatepass")
-            yield Outgoing(self._predictions, partition, key, prediction_codec.encode(prediction))
+        for prediction, value in predictions:
+            yield Outgoing(self._predictions, *self._home(prediction.campaign_id, homes), value)
+
+    def _home(self, campaign_id: str, known: dict[str, tuple[int, bytes]]) -> tuple[int, bytes]:
+        """The partition and key of a campaign's records."""
+        home = known.get(campaign_id)
+        if home is None:
+            key = campaign_id.encode("utf-8", "surrogatepass")
+            home = known[campaign_id] = target_partition(campaign_id, self._settings.partitions), key
+        return home
 
     def _letter(self, emission: Emission, partition: int, key: bytes) -> Outgoing:
         """What is said instead of an insight that would stall its partition. Redis still holds it."""
@@ -144,7 +156,7 @@ class InsightStage(PartitionedStage[Campaigns]):
             if self._states.get(partition) is not state:
                 continue
             for count, (emissions, predictions) in enumerate(state.hot(), start=1):
-                part += _entries(emissions, predictions)
+                part += _entries(emissions, _encoded(predictions))
                 if count % REBUILD_CHUNK == 0:
                     yield part
                     part = []
@@ -153,7 +165,11 @@ class InsightStage(PartitionedStage[Campaigns]):
         yield part
 
 
-def _entries(emissions: Iterable[Emission], predictions: Iterable[CtrPrediction]) -> Iterator[HotEntry]:
+def _encoded(predictions: Iterable[CtrPrediction]) -> list[Encoded]:
+    return [(prediction, prediction_codec.encode(prediction)) for prediction in predictions]
+
+
+def _entries(emissions: Iterable[Emission], predictions: Iterable[Encoded]) -> Iterator[HotEntry]:
     for emission in emissions:
         insight = emission.insight
         yield HotEntry(
@@ -165,13 +181,13 @@ def _entries(emissions: Iterable[Emission], predictions: Iterable[CtrPrediction]
             value=emission.payload,
             as_of_ms=instant_ms(insight.as_of),
         )
-    for prediction in predictions:
+    for prediction, value in predictions:
         yield HotEntry(
             kind="prediction",
             campaign_id=prediction.campaign_id,
             window=prediction.window,
             revision=prediction.revision,
             phase=0,
-            value=prediction_codec.encode(prediction),
+            value=value,
             as_of_ms=instant_ms(prediction.feature_end),
         )

@@ -126,6 +126,12 @@ class ModelFollower:
                 slot.taken = slot.model.model_id
             return slot.model
 
+    def refused(self, wanted: str = DAILY) -> str | None:
+        """The code of the refusal of what was published since the newest good model, if that was refused."""
+        with self._lock:
+            refusal = self._slots[wanted].refused
+            return None if refusal is None else refusal.code
+
     def status(self) -> FollowerStatus:
         """For the health page."""
         with self._lock:

@@ -155,6 +155,7 @@ def _prediction(body: dict[str, Any]) -> str:
             f"{_short(body.get('campaign_id')):<24} {_short(body.get('window')):>4}",
             f"from {_short(body.get('label_start'))}",
             f"CTR  {'  '.join(scope)}  by {_short(body.get('source'))}",
+            *([f"model refused: {_short(refused)}"] if (refused := body.get("model_refused")) else []),
         )
     )
 

@@ -342,6 +342,9 @@ def test_version_1_of_a_prediction_is_for_ever() -> None:
     later = msgspec.structs.replace(golden_prediction(), **news)
     added = b',"confidence":0.5,"consistency":0.75,"learned_to":"2026-03-07T12:00:00.000Z"}'
     assert prediction_codec.encode(later) == PREDICTION_BYTES[:-1] + added
+    refused = prediction_codec.encode(msgspec.structs.replace(later, model_refused="checksum"))
+    assert refused == PREDICTION_BYTES[:-1] + added[:-1] + b',"model_refused":"checksum"}'
+    assert prediction_codec.decode(refused).model_refused == "checksum"
 
 
 def test_version_1_of_a_mark_is_for_ever() -> None:

@@ -260,6 +260,28 @@ def test_an_adopted_model_is_judged_and_survives_a_restart() -> None:
     assert driven.state.ctr.predictor.standings["meta"] == standing
 
 
+def test_predictions_say_that_the_newest_model_was_refused_and_are_the_same_otherwise() -> None:
+    """Scenario: the newest model that was published is refused, and later a good one comes, or another worker.
+
+    Expectation: predictions say why while it lasts; no other byte of them, no insight and no write depends on it.
+    """
+    plain, told = Driven("24h"), Driven("24h")
+    for number, refused in enumerate(("checksum", None, "truncated", "empty")):
+        told.state.ctr.model_refused = refused
+        news = (rollup(number + 1, 5 + number), at(closes(number - 4)))
+        plain.tell(*news)
+        told.tell(*news)
+        expected, found = plain.take(), told.take()
+        assert (found.writes, found.emissions) == (expected.writes, expected.emissions)
+        said = msgspec.UNSET if refused is None else refused
+        assert expected.predictions
+        assert found.predictions == [msgspec.structs.replace(one, model_refused=said) for one in expected.predictions]
+        assert [one for _, hot in told.state.hot() for one in hot] == found.predictions
+    assert told.state.pending == plain.state.pending
+    told.restart()
+    assert all(one.model_refused is msgspec.UNSET for one in told.state.predictions())
+
+
 def test_series_that_ended_are_forgotten_with_their_rollups_and_the_others_predict_as_before() -> None:
     driven = Driven("24h", horizon_ms=2 * DAY)
     for day in range(12):

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from core.campaigns import Checkpoint, Emission
+from core.campaigns import Emission
 from schemas import dead_letter
 from schemas import topics as names
 from schemas.platform import Platform
@@ -31,7 +31,7 @@ def test_an_insight_that_no_record_holds_becomes_a_dead_letter(
     monkeypatch.setattr(insight_stage, "LARGEST_OUTPUT", 100)
     insight = built(part(Platform.META, impressions=1))
     emissions = [Emission(insight, bytes(size), 7, latest=True) for size in (100, 101, 99)]
-    sent = list(stage._outgoing(Checkpoint([], emissions, [], [])))
+    sent = list(stage._outgoing(emissions, []))
     by_topic: dict[str, list[Outgoing]] = {}
     for record in sent:
         by_topic.setdefault(record.topic, []).append(record)

@@ -108,7 +108,7 @@ def test_good_then_bad_then_good(settings: Settings, following: ModelFollower) -
         assert told.model_id == first.model_id
         assert told.taken
         assert told.refused_since is not None
-        assert told.refused_since.code == code
+        assert told.refused_since.code == following.refused() == code
         assert told.refused_since.reason
         assert told.refused_since.position.startswith(name(settings, names.MODELS))
     assert sum(following.status().refused.values()) == len(BAD)
@@ -116,6 +116,7 @@ def test_good_then_bad_then_good(settings: Settings, following: ModelFollower) -
     wait_until("the second is there", lambda: following.status().models[DAILY].refused_since is None, READ_S)
     told = following.status().models[DAILY]
     assert (told.model_id, told.taken, told.refused_since) == (second.model_id, False, None)
+    assert following.refused() is None
     taken = following.take()
     assert taken is not None
     assert taken.model_id == second.model_id

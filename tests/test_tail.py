@@ -79,6 +79,8 @@ def test_a_prediction_shows_each_rate_with_its_interval() -> None:
     assert "all 1.230% [1.000%, 1.500%]" in line
     assert "meta 2.000% [1.000%, 3.000%]" in line
     assert "empirical_bayes" in line
+    assert "refused" not in line
+    assert as_text(record({**PREDICTION, "model_refused": "checksum"})) == f"{line}  model refused: checksum"
     single = {"campaign_id": "c", "platform": "tiktok", "rate": 0.5, "low": 0.4, "high": 0.6}
     assert "tiktok 50.000% [40.000%, 60.000%]" in as_text(record(single))
 

@@ -1,0 +1,14 @@
+"""The benchmark of predictions measures a checkpoint that has them beside one that has not."""
+
+import pytest
+
+from bench.checkpoints import DirtyCheckpoints
+
+
+@pytest.mark.parametrize("tier", [False, True])
+def test_a_checkpoint_with_predictions_stands_beside_one_without(*, tier: bool) -> None:
+    checkpoints = DirtyCheckpoints(4, 12, tier=tier)
+    cost = checkpoints.cost(2)
+    assert (len(cost.with_predictions), len(cost.without)) == (2, 2)
+    assert (cost.insights, cost.predictions, cost.modelled) == (12, 12, 12 if tier else 0)
+    assert cost.spread[0] <= cost.ratio <= cost.spread[1]
