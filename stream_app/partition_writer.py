@@ -12,6 +12,7 @@ from typing import Protocol
 
 from aiokafka import errors
 
+from stream_app.outage import passing
 from stream_app.producer import BatchProducer, Ends, Outgoing
 from stream_app.settings import Settings
 
@@ -79,7 +80,7 @@ class TransactionalWriter:
             raise TenureLost(str(error)) from error
         except Exception as error:
             # A partition that is given up takes the producer from under its last checkpoint.
-            if self._given_up or getattr(error, "retriable", False):
+            if self._given_up or passing(error):
                 raise TenureLost(f"{type(error).__name__}: {error}") from error
             raise
         self._lost = False
