@@ -30,7 +30,7 @@ class _Status(Collector):
         self._status = status
 
     def collect(self) -> Iterable[Metric]:
-        for part in (_worker, _topics, _ingest, _state, _checkpoints, _redis, _models, _scorecard):
+        for part in (_worker, _topics, _ingest, _state, _checkpoints, _redis, _models, _patterns, _scorecard):
             yield from part(self._status)
 
 
@@ -70,6 +70,12 @@ def _worker(status: Mapping[str, Any]) -> Iterator[Metric]:
         zip(lost, status["lost_records"].values(), strict=True),
         ("topic", "partition"),
     )
+
+
+def _patterns(status: Mapping[str, Any]) -> Iterator[Metric]:
+    follower = status["patterns"]
+    yield _counter("patterns_follower_starts", "Starts of the process that follows patterns.", _one(follower["starts"]))
+    yield _gauge("patterns_follower_pid", "Its process id, while it runs.", _one(follower["pid"]))
 
 
 def _topics(status: Mapping[str, Any]) -> Iterator[Metric]:
