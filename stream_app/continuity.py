@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from faust.types import TP
 
 from stream_app.batch_transport import BatchConsumer
-from stream_app.errors import ServerAbsent, SetupError
+from stream_app.errors import SetupError
 from stream_app.extent import Extent, ExtentReader
 from stream_app.settings import Settings
 
@@ -52,7 +52,7 @@ async def check_ends(consumer: BatchConsumer, positions: Mapping[TP, int]) -> No
 async def rewind(consumer: BatchConsumer, settings: Settings, positions: Mapping[TP, int]) -> bool:
     """Let the group go back to where states end that are behind what it has committed; whether one was.
 
-    What the group has committed is changed, so it takes another assignment to come into force.
+    What the group has committed is changed, so it takes another assignment to come into force. Raises ``ServerAbsent``.
     """
     behind = {
         tp: (positions[tp] + 1, committed)
@@ -61,20 +61,17 @@ async def rewind(consumer: BatchConsumer, settings: Settings, positions: Mapping
     }
     rewound = False
     for tp, (start, committed) in behind.items():
-        extent = Extent(tp.topic, tp.partition, start, committed)
-        try:
-            missed = await asyncio.to_thread(_holds_records, settings, extent)
-        except ServerAbsent as error:
-            log.warning("%s/%s: whether its state is whole is not known: %s", tp.topic, tp.partition, error)
-            continue
         # Behind a state's last record there may be transaction markers alone.
-        if missed and await consumer.skip(tp, start):
-            log.error(
-                "%s/%s: its state ends before offset %d and %d were committed: its changelog lost records; they are"
-                " applied again",
-                *(tp.topic, tp.partition, start, committed),
-            )
-            rewound = True
+        if not await asyncio.to_thread(_holds_records, settings, Extent(tp.topic, tp.partition, start, committed)):
+            continue
+        log.error(
+            "%s/%s: its state ends before offset %d and %d were committed: its changelog lost records; they are applied"
+            " again",
+            *(tp.topic, tp.partition, start, committed),
+        )
+        # A commit that fails is tried again under the next assignment: going on from here would leave records out.
+        await consumer.skip(tp, start)
+        rewound = True
     return rewound
 
 
