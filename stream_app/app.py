@@ -6,7 +6,7 @@ import ssl
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -54,10 +54,14 @@ class WorkerStalled(Exception):
 
 
 class ParallaxApp(faust.App):
-    """A Faust application with batch delivery and three stages: ``ingest``, ``aggregate`` and ``insights``."""
+    """A Faust application with batch delivery and three stages: ``ingest``, ``aggregate`` and ``insights``.
 
-    def __init__(self, settings: Settings) -> None:
+    ``stopping`` is called when it begins to stop.
+    """
+
+    def __init__(self, settings: Settings, stopping: Callable[[], None] = lambda: None) -> None:
         self.settings = settings
+        self._stopping = stopping
         self.consumer: Any
         super().__init__(
             settings.topic_prefix + settings.app_id,
@@ -321,7 +325,8 @@ class ParallaxApp(faust.App):
     async def on_stop(self) -> None:
         """A clean stop takes nothing more, makes what was taken durable, and commits it."""
         self._draining = True
-        self.watchdog.stop(self.settings.stop_patience.seconds)
+        self._stopping()
+        self.watchdog.stop()
         await self._stop_opening()
         if not self.crashed:
             try:

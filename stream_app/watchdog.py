@@ -28,16 +28,6 @@ class Progress(NamedTuple):
     committed: int
 
 
-def _leave(patience_seconds: float) -> None:
-    print(
-        f"parallax: the worker had {patience_seconds:.0f} s to stop and did not: is the broker away? It ends now, and"
-        " what it has not committed will be delivered again",
-        file=sys.stderr,
-        flush=True,
-    )
-    os._exit(EXIT_CODE)
-
-
 class StallRule:
     """Stalled: nothing was committed for ``limit_seconds`` in which the lag kept growing, without a pause of half that.
 
@@ -99,12 +89,9 @@ class Watchdog:
         self._started_at = time.monotonic()
         threading.Thread(target=self._run, daemon=True, name="watchdog").start()
 
-    def stop(self, patience_seconds: float) -> None:
-        """Look no more, but for this: a worker that was told to end has so long to do so, then the process ends."""
+    def stop(self) -> None:
+        """Look no more."""
         self._stopped.set()
-        last = threading.Timer(patience_seconds, _leave, [patience_seconds])
-        last.daemon = True
-        last.start()
 
     def look(self, now: float, progress: Mapping[str, Progress] | None) -> str:
         """Why the worker counts as stalled, empty while it does not."""

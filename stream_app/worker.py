@@ -1,8 +1,11 @@
 """Running one worker in the foreground until it is told to stop, or cannot go on."""
 
 import gc
+import os
 import sys
+import threading
 import time
+from functools import partial
 from typing import Final
 
 from stream_app import quiet_log, records
@@ -10,6 +13,7 @@ from stream_app.app import ParallaxApp
 from stream_app.errors import ServerAbsent
 from stream_app.settings import Settings
 from stream_app.topics import verify
+from stream_app.watchdog import EXIT_CODE
 
 POLL_S: Final = 1.0
 
@@ -32,6 +36,23 @@ def _wait_for_servers(settings: Settings) -> None:
             return
 
 
+def _end_within(seconds: float) -> None:
+    """A process that is to stop and cannot, for its broker is away and the client asks on, ends all the same."""
+    last = threading.Timer(seconds, _leave, [seconds])
+    last.daemon = True
+    last.start()
+
+
+def _leave(seconds: float) -> None:
+    print(
+        f"parallax: the worker had {seconds:.0f} s to stop and did not: is the broker away? It ends now, and what it"
+        " has not committed will be delivered again",
+        file=sys.stderr,
+        flush=True,
+    )
+    os._exit(EXIT_CODE)
+
+
 def run(settings: Settings) -> None:
     """Run a worker; ends the process. Raises ``ParallaxError`` when its servers or topics are not there."""
     _wait_for_servers(settings)
@@ -39,7 +60,7 @@ def run(settings: Settings) -> None:
     records.install()
     # Few of the objects made per batch live long: a full collection for every 700 of them costs a sixth of the time.
     gc.set_threshold(200_000, 50, 100)
-    app = ParallaxApp(settings)
+    app = ParallaxApp(settings, partial(_end_within, settings.stop_patience.seconds))
     worker = app.Worker(
         loglevel=settings.log_level,
         redirect_stdouts=False,

@@ -93,7 +93,7 @@ def test_a_look_at_partitions_that_are_moving_does_not_end_the_watch() -> None:
     dog = Watchdog(60, progress, lambda _reason: None)
     dog.start()
     assert looked.wait(10)
-    dog.stop(60)
+    dog.stop()
 
 
 def test_a_worker_that_its_group_does_not_know_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,7 +109,7 @@ def test_a_worker_that_its_group_does_not_know_is_ended(monkeypatch: pytest.Monk
     dog = Watchdog(0.05, lambda: None, on_stall, joined=lambda: False)
     dog.start()
     assert told.wait(10)
-    dog.stop(60)
+    dog.stop()
     assert reasons[0].startswith("the group has assigned nothing")
 
 
@@ -124,5 +124,5 @@ def test_a_worker_with_an_empty_assignment_stands_by(monkeypatch: pytest.MonkeyP
     dog = Watchdog(0.001, lambda: None, lambda _reason: None, joined=joined)
     dog.start()
     assert asked.wait(10)
-    dog.stop(60)
+    dog.stop()
     assert not dog.reason
