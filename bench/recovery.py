@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import click
-from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
+from confluent_kafka import KafkaError, Producer, TopicPartition
 from rich.console import Console
 
 from bench.catch_up import worker_environment
@@ -27,6 +27,7 @@ from schemas.event import DAY_MS
 from schemas.platform import Platform
 from stream_app.domain import insight_config
 from stream_app.errors import ParallaxError
+from stream_app.groupless import groupless
 from stream_app.local_worker import LocalWorker
 from stream_app.records import Record
 from stream_app.settings import Settings
@@ -203,17 +204,7 @@ def _fill(settings: Settings, campaigns: int, days: int) -> tuple[int, int]:
 
 def _raw_read(settings: Settings) -> float:
     """Seconds in which a client reads both changelogs and does nothing with what it reads."""
-    consumer = Consumer(
-        settings.confluent_config()
-        | {
-            "group.id": "raw",
-            "enable.auto.commit": False,
-            "enable.partition.eof": True,
-            "fetch.wait.max.ms": 50,
-            "queued.max.messages.kbytes": 65_536,
-            "log_level": 0,
-        }
-    )
+    consumer = groupless(settings, "raw", {"fetch.wait.max.ms": 50, "queued.max.messages.kbytes": 65_536})
     waiting = {
         (topic, partition)
         for topic in (blocks_changelog(settings), campaigns_changelog(settings))

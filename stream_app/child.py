@@ -7,6 +7,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from stream_app.settings import FILE_VARIABLE, SECRETS, Settings, shown, variable
+
 END_S: Final = 10.0
 LOWEST_PRIORITY: Final = 19
 SOURCE: Final = str(Path(__file__).resolve().parents[1])
@@ -15,6 +17,13 @@ SOURCE: Final = str(Path(__file__).resolve().parents[1])
 def importable(environment: Mapping[str, str]) -> dict[str, str]:
     """The variables, with which Python imports this very source first."""
     return {**environment, "PYTHONPATH": os.pathsep.join(filter(None, (SOURCE, environment.get("PYTHONPATH"))))}
+
+
+def environment(settings: Settings, given: Mapping[str, str]) -> dict[str, str]:
+    """A process's variables: those of this one, and what a settings file has set. Secrets are in the former."""
+    told = {field for field in settings.model_fields_set if field not in SECRETS}
+    fields = {variable(field): shown(getattr(settings, field)) for field in sorted(told)}
+    return importable({name: value for name, value in given.items() if name != FILE_VARIABLE} | fields)
 
 
 async def begun(

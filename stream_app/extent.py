@@ -5,13 +5,14 @@ No consumer group is joined and nothing is committed, so a worker never notices.
 
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, Final, Self, TypeVar
+from typing import Final, Self, TypeVar
 
 import msgspec
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 
 from stream_app.errors import ParallaxError, ServerAbsent, SetupError
 from stream_app.feed import StoredRecord
+from stream_app.groupless import groupless
 from stream_app.settings import Settings
 
 BATCH: Final = 5_000
@@ -45,20 +46,13 @@ class ExtentReader:
 
     def __init__(self, settings: Settings) -> None:
         self._servers = settings.kafka_bootstrap
-        config: dict[str, Any] = settings.confluent_config() | {
-            "group.id": f"{settings.topic_prefix}{settings.app_id}-extents",
-            "enable.auto.commit": False,
-            "enable.auto.offset.store": False,
+        more = {
             "auto.offset.reset": "error",
-            "enable.partition.eof": True,
-            "isolation.level": "read_committed",
             "fetch.wait.max.ms": 20,
             "queued.max.messages.kbytes": 65_536,
             "fetch.message.max.bytes": 4 * 1024 * 1024,
-            "log_level": 0,
-            "error_cb": lambda _error: None,
         }
-        self._consumer = Consumer(config)
+        self._consumer = groupless(settings, "extents", more)
 
     def __enter__(self) -> Self:
         return self

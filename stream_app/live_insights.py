@@ -4,10 +4,10 @@ beginning to the present end and then on.
 
 import time
 from collections.abc import Callable
-from typing import Any, Final, Self
+from typing import Final, Self
 
 import msgspec
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, KafkaError, Message, TopicPartition
 
 from core.learning.live_campaigns import LiveCampaigns
 from schemas import insight as insight_codec
@@ -17,6 +17,7 @@ from schemas.patterns import WINDOW
 from stream_app.domain import insight_config
 from stream_app.errors import ServerAbsent, SetupError
 from stream_app.extent import UNSETTLED, ExtentReader
+from stream_app.groupless import groupless
 from stream_app.settings import Settings
 from stream_app.topics import DERIVED_MAX_BYTES, name
 
@@ -53,20 +54,12 @@ class LiveInsights:
         self._settings, self._servers = settings, settings.kafka_bootstrap
         self._topic = name(settings, names.INSIGHTS_LATEST)
         self._reached: dict[int, int] = {}
-        config: dict[str, Any] = settings.confluent_config() | {
-            "group.id": f"{settings.topic_prefix}{settings.app_id}-live-insights",
-            "enable.auto.commit": False,
-            "enable.auto.offset.store": False,
-            "auto.offset.reset": "earliest",
-            "enable.partition.eof": True,
-            "isolation.level": "read_committed",
+        sizes = {
             "fetch.wait.max.ms": 100,
             "queued.max.messages.kbytes": 65_536,
             "fetch.message.max.bytes": DERIVED_MAX_BYTES,
-            "log_level": 0,
-            "error_cb": lambda _error: None,
         }
-        self._consumer = Consumer(config)
+        self._consumer = groupless(settings, "live-insights", sizes)
 
     def __enter__(self) -> Self:
         return self

@@ -9,11 +9,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import KafkaException, TopicPartition
 
 from schemas import topics as names
 from stream_app.embedded import Tethered, free_port
 from stream_app.errors import ParallaxError
+from stream_app.groupless import groupless
 from stream_app.settings import Settings
 from stream_app.topics import name
 
@@ -67,10 +68,7 @@ class Drained:
     def __init__(self, settings: Settings) -> None:
         self._hops = {base: name(settings, base) for base in (names.ROUTED, names.ROLLUPS)}
         self._partitions = settings.partitions
-        self._consumer = Consumer(
-            settings.confluent_config()
-            | {"group.id": "drained", "enable.auto.commit": False, "log_level": 0, "error_cb": lambda _: None}
-        )
+        self._consumer = groupless(settings, "drained", {})
 
     def close(self) -> None:
         """Disconnect."""

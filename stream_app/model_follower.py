@@ -7,14 +7,15 @@ last good one stays. Without broker or topic it keeps trying: predictions go on 
 
 import threading
 from collections.abc import Collection
-from typing import Any, Final, Self
+from typing import Final, Self
 
 import msgspec
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, KafkaError, KafkaException, Message, TopicPartition
 
 from core.learning.ctr_model import KIND, CtrModel
 from schemas import topics as names
 from schemas.model import ModelRefused, RefusalCode, key
+from stream_app.groupless import groupless
 from stream_app.model_check import checked
 from stream_app.settings import Settings
 from stream_app.topics import DERIVED_MAX_BYTES, name
@@ -155,18 +156,7 @@ class ModelFollower:
 
     def _follow(self) -> None:
         """Read until the end is asked for, or the topic cannot be read any more."""
-        config: dict[str, Any] = self._settings.confluent_config() | {
-            "group.id": f"{self._settings.topic_prefix}{self._settings.app_id}-models",
-            "enable.auto.commit": False,
-            "enable.auto.offset.store": False,
-            "auto.offset.reset": "earliest",
-            "enable.partition.eof": True,
-            "isolation.level": "read_committed",
-            "fetch.message.max.bytes": DERIVED_MAX_BYTES,
-            "log_level": 0,
-            "error_cb": lambda _error: None,
-        }
-        consumer = Consumer(config)
+        consumer = groupless(self._settings, "models", {"fetch.message.max.bytes": DERIVED_MAX_BYTES})
         try:
             # Of all topics: asking for one by name would create it on brokers that do so.
             topics = consumer.list_topics(timeout=ANSWER_S).topics

@@ -5,7 +5,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, Final, Self
 
-from confluent_kafka import Consumer, KafkaError, TopicPartition
+from confluent_kafka import KafkaError, TopicPartition
 
 from schemas import dead_letter
 from schemas import insight as insight_codec
@@ -14,6 +14,7 @@ from schemas import topics as names
 from schemas.dead_letter import DeadLetter
 from schemas.insight import CrossPlatformInsight
 from schemas.prediction import CtrPrediction
+from stream_app.groupless import groupless
 from stream_app.settings import Settings
 from stream_app.summary import Latency
 from stream_app.topics import name
@@ -35,16 +36,8 @@ class Outputs:
         self.first_seen: dict[tuple[str, str], float] = {}
         self.published = 0
         self._topics = {name(settings, base): base for base in TOPICS}
-        self._config = settings.confluent_config() | {
-            "group.id": "outputs",
-            "enable.auto.commit": False,
-            # The end of a topic is told, for behind its last record there may be transaction markers.
-            "enable.partition.eof": True,
-            "fetch.wait.max.ms": 50,
-            "log_level": 0,
-            "error_cb": lambda _: None,
-        }
-        self._consumer = Consumer(self._config)
+        self._settings = settings
+        self._consumer = groupless(settings, "outputs", {"fetch.wait.max.ms": 50})
         self._partitions = [TopicPartition(topic, p, 0) for topic in self._topics for p in range(settings.partitions)]
         self._consumer.assign(self._partitions)
         self._read: dict[tuple[str, int], int] = {}
@@ -68,7 +61,7 @@ class Outputs:
     def catch_up(self, deadline_seconds: float = 20.0) -> bool:
         """Wait until everything that the topics hold now has been read; whether that came about in time."""
         # A consumer that is being read from answers such questions only between two fetches.
-        asking = Consumer(self._config)
+        asking = groupless(self._settings, "outputs", {})
         ends = {(tp.topic, tp.partition): asking.get_watermark_offsets(tp, timeout=10)[1] for tp in self._partitions}
         asking.close()
         deadline = time.monotonic() + deadline_seconds

@@ -14,8 +14,7 @@ from typing import Final
 
 import msgspec
 
-from stream_app.child import begun, ended
-from stream_app.retraining import environment
+from stream_app.child import begun, ended, environment
 from stream_app.settings import Settings
 
 LOOK_S: Final = 1.0

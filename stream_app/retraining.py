@@ -10,7 +10,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import date
 from typing import Final
 
@@ -18,10 +18,10 @@ import msgspec
 
 from core.learning.promotion import DEFAULT_RULE, PromotionRule
 from schemas.event import DAY_MS
-from stream_app.child import begun, ended, importable
+from stream_app.child import begun, ended, environment
 from stream_app.duration import Duration
 from stream_app.history import EPOCH
-from stream_app.settings import FILE_VARIABLE, SECRETS, Settings, shown, variable
+from stream_app.settings import Settings
 
 LOOK_S: Final = 30.0
 LEARNED_DAYS: Final = 270
@@ -64,13 +64,6 @@ def command(days: Days) -> list[str]:
     first, split, end = (date.fromordinal(day).isoformat() for day in (days.first, days.split, days.end))
     span = ["--from", first, "--split", split, "--to", end]
     return [sys.executable, "-m", "stream_app", "train", "--publish", *span, "--format", "json"]
-
-
-def environment(settings: Settings, given: Mapping[str, str]) -> dict[str, str]:
-    """The variables of that process: those of this one, and what a settings file has set. Secrets are in the former."""
-    told = {field for field in settings.model_fields_set if field not in SECRETS}
-    fields = {variable(field): shown(getattr(settings, field)) for field in sorted(told)}
-    return importable({name: value for name, value in given.items() if name != FILE_VARIABLE} | fields)
 
 
 class Retrainer:

@@ -14,6 +14,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from core.aggregate import TableWrite
 from stream_app.errors import ServerAbsent
+from stream_app.groupless import groupless
 from stream_app.producer import Ends, Outgoing
 from stream_app.settings import Settings
 from stream_app.store import Contents, Store
@@ -79,20 +80,12 @@ class ChangelogTable:
 
     def _recover(self, partitions: set[int], cancelled: threading.Event) -> None:
         began = time.monotonic()
-        consumer = Consumer(
-            self._settings.confluent_config()
-            | {
-                "group.id": f"{self._settings.topic_prefix}{self._settings.app_id}-recovery",
-                "enable.auto.commit": False,
-                "enable.partition.eof": True,
-                "isolation.level": "read_uncommitted" if self._settings.fencing == "none" else "read_committed",
-                "auto.offset.reset": "earliest",
-                "fetch.wait.max.ms": 50,
-                "queued.max.messages.kbytes": 65_536,
-                "log_level": 0,
-                "error_cb": lambda _error: None,
-            }
-        )
+        more = {
+            "isolation.level": "read_uncommitted" if self._settings.fencing == "none" else "read_committed",
+            "fetch.wait.max.ms": 50,
+            "queued.max.messages.kbytes": 65_536,
+        }
+        consumer = groupless(self._settings, "recovery", more)
         try:
             read = self._read(consumer, partitions, cancelled)
         except KafkaException as error:

@@ -14,8 +14,9 @@ import pytest
 
 import stream_app.retraining
 from core.learning.promotion import PromotionRule
+from stream_app.child import environment
 from stream_app.duration import Duration
-from stream_app.retraining import Days, Retrainer, command, days_at, due, environment
+from stream_app.retraining import Days, Retrainer, command, days_at, due
 from stream_app.settings import Settings
 
 DAY = 86_400_000

@@ -11,7 +11,6 @@ from confluent_kafka import KafkaError
 
 from core.aggregate import TableWrite
 from schemas import topics as names
-from stream_app import table
 from stream_app.app import ParallaxApp
 from stream_app.settings import Settings
 from stream_app.store import MemoryStore
@@ -90,12 +89,12 @@ def test_a_recovery_that_was_called_off_writes_nothing_over_the_next(monkeypatch
 
     recovered = ChangelogTable(Settings(), "changelog", lambda _partition: MemoryStore())
     called_off = threading.Event()
-    monkeypatch.setattr(table, "Consumer", Changelog((slow, [OLD]), (lambda: None, [])))
+    monkeypatch.setattr("stream_app.groupless.Consumer", Changelog((slow, [OLD]), (lambda: None, [])))
     first = threading.Thread(target=recovered.recover, args=({0}, called_off))
     first.start()
     assert asked.wait(30)
     called_off.set()
-    monkeypatch.setattr(table, "Consumer", Changelog((lambda: None, [OLD, NEW]), (lambda: None, [END])))
+    monkeypatch.setattr("stream_app.groupless.Consumer", Changelog((lambda: None, [OLD, NEW]), (lambda: None, [END])))
     second = threading.Thread(target=recovered.recover, args=({0}, threading.Event()))
     second.start()
     second.join(0.2)
