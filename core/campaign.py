@@ -1,7 +1,8 @@
 """A canonical campaign: its platform campaigns' rollups, which of them lie in a window, and what was published."""
 
+from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 import msgspec
 
@@ -10,8 +11,15 @@ from core.published import Published, member
 from core.window import Window, WindowKey, days_of, touched
 from schemas.calendar import end_of_day
 from schemas.event import HOUR_MS
+from schemas.metrics import CLICKS, IMPRESSIONS
 from schemas.platform import Platform
 from schemas.rollup import Rollup
+
+COLUMNS: Final = ("platform", "day", "number", "impressions", "clicks", "start_ms", "covered_ms")
+"""What ``Campaign.columns`` holds of each rollup. Platforms are numbered as in ``Platform``."""
+MOST_COLUMNS: Final = 16
+"""Days whose columns a campaign keeps: those that predictions look at, and some that they have moved past."""
+_NUMBER: Final = {platform: number for number, platform in enumerate(Platform)}
 
 Owner = tuple[Platform, str]
 Key = TypeVar("Key")
@@ -54,7 +62,7 @@ class Campaign:
     predictions. ``shown`` holds the newest window of each kind that Redis was told.
     """
 
-    __slots__ = ("_newest", "by_day", "campaign_id", "position", "published", "shown")
+    __slots__ = ("_columns", "_newest", "by_day", "campaign_id", "position", "published", "shown")
 
     def __init__(
         self,
@@ -69,6 +77,7 @@ class Campaign:
         self.position = position
         self.shown: dict[str, int] = {}
         self._newest: dict[bool, int | None] = {}
+        self._columns: dict[int, array[int]] = {}
 
     def put(self, rollup: Rollup, position: int) -> Rollup | None:
         """Take a rollup unless one of its revision or a higher is held. Returns the one that it replaces, itself if
@@ -79,6 +88,7 @@ class Campaign:
         if held is not None and held.revision >= rollup.revision:
             return rollup
         self.by_day.put(rollup.day, owner, rollup)
+        self._columns.pop(rollup.day, None)
         self.position = max(self.position, position)
         for of_days, known in list(self._newest.items()):
             before, after = _newest_of([held] if held else [], of_days), _newest_of([rollup], of_days)
@@ -93,10 +103,30 @@ class Campaign:
         self.by_day.forget(rollups)
         self.published.forget(windows)
         self._newest.clear()
+        self._columns.clear()
 
     def reports(self, day: int) -> bool:
         """Whether a day has content."""
         return any(rollup.day_totals is not None for rollup in self.by_day.get(day, {}).values())
+
+    def reported(self, day: int) -> list[Rollup]:
+        """The rollups of a day with content."""
+        return [rollup for rollup in self.by_day.get(day, {}).values() if rollup.day_totals is not None]
+
+    def columns(self, day: int) -> "array[int]":
+        """Of each of a day's rollups with content, ``COLUMNS``: one after the other, its number is that among
+        ``reported``.
+        """
+        held = self._columns.get(day)
+        if held is None:
+            if len(self._columns) >= MOST_COLUMNS:
+                del self._columns[min(self._columns)]
+            held = self._columns[day] = array("q")
+            for number, rollup in enumerate(self.reported(day)):
+                values = () if rollup.day_totals is None else rollup.day_totals.values
+                counts = values[IMPRESSIONS] or 0, values[CLICKS] or 0
+                held.extend((_NUMBER[rollup.platform], day, number, *counts, rollup.start_ms, rollup.covered_ms))
+        return held
 
     def parts(self, window: Window, index: int) -> list[Part]:
         """What lies in a window; none where a window of days ends on a day without content."""

@@ -5,10 +5,10 @@ Expected impressions are those of a day's length in the last days with a report,
 the window's length.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from hashlib import blake2b
-from itertools import accumulate
-from typing import Final, NamedTuple
+from itertools import accumulate, pairwise
+from typing import Final, NamedTuple, TypeAlias
 
 import msgspec
 import numpy as np
@@ -20,7 +20,7 @@ from core.forecast_counts import Counts, Label, batch
 from core.learning.decayed import Ints
 from core.learning.online import Forecast
 from core.learning.predictive import Floats
-from core.normalizer import confidence, consistency_score
+from core.normalizer import LEAST_COMPARED, confidences, consistency_of
 from core.profile import Profile
 from core.window import Window
 from schemas.calendar import iso_date, iso_instant
@@ -69,6 +69,20 @@ def forecast(
     return _Writer(profile, learned, told, rows, platform, names).written(windows, labels)
 
 
+class _Texts(NamedTuple):
+    """A label as it is written, and its part in the prediction's id."""
+
+    feature_end: str
+    start: str
+    end: str
+    window_start: str
+    identity: str
+
+
+_Whole: TypeAlias = tuple[CtrInputs, float, float, float, float, float, float | None]
+"""Of a campaign: inputs, rate, low, high, half-life in days, confidence and consistency."""
+
+
 class _Writer:
     """Writes a forecast down. ``platform`` is each row's place among the platforms, ``names`` its name."""
 
@@ -85,8 +99,7 @@ class _Writer:
         low = np.array([bands[name].low for name in learned.platforms])[platform, None]
         high = np.array([bands[name].high for name in learned.platforms])[platform, None]
         self._places = np.clip((told.rate - low) / (high - low), 0.0, 1.0)
-        self._dates: dict[int, str] = {}
-        self._instants: dict[int, str] = {}
+        self._told_of = [self._sources(range(*ends)) for ends in pairwise(self._firsts)]
         until = learned.learned_until_ms
         self._learned_to = None if until < 0 else iso_instant(until)
 
@@ -99,45 +112,59 @@ class _Writer:
 
     def _window(self, window: Window, number: int, labels: Sequence[Label | None]) -> list[CtrPrediction]:
         rates, present = self._rates(number), self._rows.present[:, number].tolist()
-        places, whole = self._places[:, number].tolist(), self._whole(number)
-        everywhere, names, sources = all(present), self._names, self._told.source
+        whole, everywhere, names, firsts = self._whole(number), all(present), self._names, self._firsts
+        learned_to, refused = self._learned_to, self._learned.model_refused or msgspec.UNSET
+        texts: dict[Label, _Texts] = {}
         found = []
-        for at, (campaign, label, told, inputs) in enumerate(zip(self._rows.campaigns, labels, *whole, strict=True)):
-            first, end = self._firsts[at], self._firsts[at + 1]
-            own = range(first, end) if everywhere else [row for row in range(first, end) if present[row]]
-            if label is None or not own:
+        for at, (campaign, label, values) in enumerate(zip(self._rows.campaigns, labels, whole, strict=True)):
+            first, end = firsts[at], firsts[at + 1]
+            if label is None or not (everywhere or any(present[first:end])):
                 continue
-            used = [names[row] for row in own if sources[row] != "prior"]
-            source = _source({sources[row] for row in own})
-            start = self._date(label.first) if window.days else self._instant(label.start_ms)
-            identity = f"{campaign.campaign_id}\0{window.name}\0{start}\0ctr"
-            rate, low, high, half_life = told
+            platforms, (used, source, model) = (
+                dict(zip(names[first:end], rates[first:end], strict=True)),
+                self._told_of[at],
+            )
+            if not (everywhere or all(present[first:end])):
+                own = [row for row in range(first, end) if present[row]]
+                platforms, (used, source, model) = {names[row]: rates[row] for row in own}, self._sources(own)
+            text = texts.get(label)
+            if text is None:
+                text = texts[label] = _texts(window, label)
+            identity = f"{campaign.campaign_id}\0{text.identity}"
+            inputs, rate, low, high, half_life, sure, consistency = values
             found.append(
                 CtrPrediction(
                     prediction_id=blake2b(identity.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest(),
                     campaign_id=campaign.campaign_id,
                     window=window.name,
-                    feature_end=self._instant(label.feature_end_ms),
-                    label_start=self._instant(label.start_ms),
-                    label_end=self._instant(label.start_ms + window.span_ms),
-                    label_window_start=start,
+                    feature_end=text.feature_end,
+                    label_start=text.start,
+                    label_end=text.end,
+                    label_window_start=text.window_start,
                     revision=campaign.position + 1,
-                    model=self._learned.model_id if source == "model" else MODEL,
+                    model=model,
                     half_life_days=half_life,
                     rate=rate,
                     low=low,
                     high=high,
                     source=source,
                     inputs=inputs,
-                    platforms={names[row]: rates[row] for row in own},
+                    platforms=platforms,
                     platforms_used=used,
-                    confidence=confidence(inputs.impressions),
-                    consistency=consistency_score([places[row] for row in own]),
-                    learned_to=self._learned_to,
-                    model_refused=self._learned.model_refused or msgspec.UNSET,
+                    confidence=sure,
+                    consistency=consistency,
+                    learned_to=learned_to,
+                    model_refused=refused,
                 )
             )
         return found
+
+    def _sources(self, rows: Sequence[int]) -> tuple[list[str], str, str]:
+        """Of a campaign's rows: the platforms that were used, where the campaign's rate comes from, and the model."""
+        sources = self._told.source
+        used = [self._names[row] for row in rows if sources[row] != "prior"]
+        source = _source({sources[row] for row in rows})
+        return used, source, self._learned.model_id if source == "model" else MODEL
 
     def _rates(self, number: int) -> list[CtrRate]:
         """Each row's rate in a window."""
@@ -165,17 +192,18 @@ class _Writer:
             )
         ]
 
-    def _whole(self, number: int) -> tuple[list[tuple[float, float, float, float]], list[CtrInputs]]:
-        """Of each campaign in a window: rate, low, high and half-life, and what they were computed from. The priors of
-        its platforms are mixed by expected impressions and, where none are, equally.
+    def _whole(self, number: int) -> Iterator[_Whole]:
+        """Of each campaign in a window, what its rows tell together. The priors of its platforms are mixed by expected
+        impressions and, where none are, equally.
         """
         told, rows, present = self._told, self._rows, self._rows.present[:, number]
-        weight = rows.expected[:, number]
-        impressions, clicks, expected, strength, platforms, prior, half_life, priors, half_lives = (
+        weight, places = rows.expected[:, number], self._places[:, number] * present
+        impressions, clicks, expected, strength, platforms, prior, half_life, priors, half_lives, place = (
             np.bincount(rows.owner, weights=values)
             for values in (
                 *(rows.impressions[:, number], rows.clicks[:, number], weight, present * self._strength, present),
                 *(weight * self._prior, weight * self._half_life, present * self._prior, present * self._half_life),
+                places,
             )
         )
         some, among = expected > 0, np.maximum(platforms, 1.0)
@@ -183,24 +211,30 @@ class _Writer:
             np.where(some, mixed / np.where(some, expected, 1.0), equal / among)
             for mixed, equal in ((prior, priors), (half_life, half_lives))
         )
+        strayed = present * (self._places[:, number] - (place / among)[rows.owner]) ** 2
+        consistent = consistency_of(np.bincount(rows.owner, weights=strayed) / among).tolist()
+        lone = (platforms < LEAST_COMPARED).tolist()
         rates = (told.campaign_rate, told.campaign_low, told.campaign_high)
-        inputs = (impressions, clicks, prior, strength, expected)
-        return list(zip(*(one[:, number].tolist() for one in rates), half_life.tolist(), strict=True)), [
-            CtrInputs(impressions=i, clicks=c, prior_rate=p, prior_strength=s, expected_impressions=e)
-            for i, c, p, s, e in zip(*(one.tolist() for one in inputs), strict=True)
-        ]
+        return zip(
+            [
+                CtrInputs(impressions=i, clicks=c, prior_rate=p, prior_strength=s, expected_impressions=e)
+                for i, c, p, s, e in zip(
+                    *(one.tolist() for one in (impressions, clicks, prior, strength, expected)), strict=True
+                )
+            ],
+            *(one[:, number].tolist() for one in rates),
+            half_life.tolist(),
+            confidences(impressions.astype(np.float64)).tolist(),
+            [None if alone else score for alone, score in zip(lone, consistent, strict=True)],
+            strict=True,
+        )
 
-    def _date(self, day: int) -> str:
-        text = self._dates.get(day)
-        if text is None:
-            text = self._dates[day] = iso_date(day)
-        return text
 
-    def _instant(self, instant_ms: int) -> str:
-        text = self._instants.get(instant_ms)
-        if text is None:
-            text = self._instants[instant_ms] = iso_instant(instant_ms)
-        return text
+def _texts(window: Window, label: Label) -> _Texts:
+    start = iso_instant(label.start_ms)
+    window_start = iso_date(label.first) if window.days else start
+    end = iso_instant(label.start_ms + window.span_ms)
+    return _Texts(iso_instant(label.feature_end_ms), start, end, window_start, f"{window.name}\0{window_start}\0ctr")
 
 
 def _source(sources: set[str]) -> str:

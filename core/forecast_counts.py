@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from core.campaign import Campaign, Owner
+from core.campaign import COLUMNS, Campaign
 from core.ctr_stream import CtrStream
 from core.learning.decayed import Ints
 from core.learning.predictive import Floats
@@ -23,11 +23,12 @@ from core.window import HOURS_A_DAY, Window
 from schemas.calendar import end_of_day
 from schemas.event import DAY_MS, HOUR_MS
 from schemas.metrics import CLICKS, IMPRESSIONS
+from schemas.platform import Platform
 from schemas.rollup import Rollup
 
 DAYS: Final = 7
 LEAST_COVERED: Final = 1 / HOURS_A_DAY
-COLUMNS: Final = 6
+ABSENT: Final = -1
 
 
 class Label(NamedTuple):
@@ -108,34 +109,24 @@ class _Rows:
         days: Sequence[Label | None],
         platforms: tuple[str, ...],
     ) -> None:
+        self._campaigns = campaigns
+        told, held = array("q"), list[int]()
+        for campaign, *labels in zip(campaigns, hours, days, strict=True):
+            before, newest = len(told), [label.newest for label in labels if label is not None]
+            if newest:
+                for day in range(max(newest), min(newest) - DAYS, -1):
+                    told += campaign.columns(day)
+            held.append((len(told) - before) // len(COLUMNS))
+        columns = np.frombuffer(told, dtype=np.int64).reshape(-1, len(COLUMNS))
+        owner = np.repeat(np.arange(len(campaigns)), held)
         place = {platform: at for at, platform in enumerate(platforms)}
-        told, self._rollups = array("q"), list[Rollup]()
-        nothing: dict[Owner, Rollup] = {}
-        for at, (campaign, *labels) in enumerate(zip(campaigns, hours, days, strict=True)):
-            newest = [label.newest for label in labels if label is not None]
-            if not newest:
-                continue
-            get, first_cell = campaign.by_day.get, at * len(platforms)
-            for day in range(max(newest), min(newest) - DAYS, -1):
-                for rollup in get(day, nothing).values():
-                    platform = place.get(rollup.platform)
-                    if platform is None or (totals := rollup.day_totals) is None:
-                        continue
-                    values = totals.values
-                    told.extend(
-                        (
-                            first_cell + platform,
-                            day,
-                            values[IMPRESSIONS] or 0,
-                            values[CLICKS] or 0,
-                            rollup.start_ms,
-                            rollup.covered_ms,
-                        )
-                    )
-                    self._rollups.append(rollup)
-        columns = np.frombuffer(told, dtype=np.int64).reshape(-1, COLUMNS).T
-        self._cell, self._day, self._impressions, self._clicks, self._start, self._covered = columns
-        self._cells, self._platforms = len(campaigns) * len(platforms), len(platforms)
+        place_of = np.array([place.get(platform, ABSENT) for platform in Platform])[columns[:, 0]]
+        known = place_of != ABSENT
+        self._owner = owner[known]
+        self._cell = self._owner * len(platforms) + place_of[known]
+        columns = columns[known].T
+        _, self._day, self._number, self._impressions, self._clicks, self._start, self._covered = columns
+        self._cells = len(campaigns) * len(platforms)
         latest = int(self._day.max(initial=0))
         spread = latest - int(self._day.min(initial=latest)) + 1
         days_of_cells, self._of_day = np.unique(self._cell * spread + latest - self._day, return_inverse=True)
@@ -145,12 +136,12 @@ class _Rows:
         """What they tell of the time before some labels, by cell."""
         none = (0, 0, 0, -1)
         table = np.array([label or none for label in labels], dtype=np.int64).reshape(-1, len(none))
-        owner = self._cell // self._platforms
-        end_ms, newest = table[owner, 2], table[owner, 3]
+        end_ms, newest = table[self._owner, 2], table[self._owner, 3]
         seen = (self._day <= newest) & (self._day > newest - DAYS)
         impressions, clicks = self._impressions * seen, self._clicks * seen
         for at in np.flatnonzero(seen & (self._covered > end_ms)).tolist():
-            impressions[at], clicks[at] = _hours_before(int(end_ms[at]), self._rollups[at])
+            rollups = self._campaigns[self._owner[at]].reported(int(self._day[at]))
+            impressions[at], clicks[at] = _hours_before(int(end_ms[at]), rollups[self._number[at]])
         still_open = True if last_learned is None else self._day > last_learned
         part = (np.minimum(self._covered, end_ms) - self._start) / DAY_MS
         best = np.zeros(self._cell_of_day.size)

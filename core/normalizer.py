@@ -10,7 +10,9 @@ from math import exp, fsum
 from typing import Final
 
 import msgspec
+import numpy as np
 
+from core.intervals import Floats
 from core.profile import DEFAULT_PROFILE, Band, Profile
 from core.ratios import COMPONENTS, NO_QUALITY, PlatformMetrics, Ratios, ratios_of_counts, ratios_of_metrics
 from schemas.metrics import IMPRESSIONS
@@ -31,6 +33,10 @@ __all__ = [
 # Whole percents add up exactly, so a composite can never leave [0, 1] by a rounding error.
 WEIGHTS: Final = {"ctr": 30, "cpc": 25, "cpm": 15, "engagement": 15, "quality": 15}
 CONFIDENCE_POINTS: Final = ((0, 0.0), (100, 0.3), (1_000, 0.6), (10_000, 0.9), (50_000, 1.0))
+
+LEAST_COMPARED: Final = 2
+"""Platforms from which consistency says something."""
+STEEPNESS: Final = 10
 
 _WEIGHTS: Final = tuple(WEIGHTS[name] for name in COMPONENTS)
 _UNKNOWN_PLATFORM: Final = "the platform is unknown"
@@ -151,6 +157,15 @@ def confidence(impressions: float) -> float:
     return y0
 
 
+def confidences(impressions: Floats) -> Floats:
+    """``confidence`` of a batch, [n]."""
+    points, trust = (np.array(column) for column in zip(*CONFIDENCE_POINTS, strict=True))
+    at = np.clip(np.searchsorted(points, impressions, side="right"), 1, len(points) - 1)
+    x0, x1, y0, y1 = points[at - 1], points[at], trust[at - 1], trust[at]
+    found: Floats = y0 + (y1 - y0) * (np.clip(impressions, x0, x1) - x0) / (x1 - x0)
+    return found
+
+
 def consistency_score(composites: Iterable[float | None]) -> float | None:
     """``exp(-10 * population variance)`` of the known composites; ``None`` when fewer than two are known.
 
@@ -158,10 +173,15 @@ def consistency_score(composites: Iterable[float | None]) -> float | None:
     (1.0, None)
     """
     known = [composite for composite in composites if composite is not None]
-    if len(known) < 2:
+    if len(known) < LEAST_COMPARED:
         return None
     mean = fsum(known) / len(known)
-    return exp(-10 * fsum((composite - mean) ** 2 for composite in known) / len(known))
+    return exp(-STEEPNESS * fsum((composite - mean) ** 2 for composite in known) / len(known))
+
+
+def consistency_of(variance: Floats) -> Floats:
+    """The consistency of composites of a population variance, [n]; it says something of ``LEAST_COMPARED`` or more."""
+    return np.exp(-STEEPNESS * variance)
 
 
 def _score(platform: Platform, ratios: Ratios, impressions: int | None, profile: Profile) -> NormalizedMetrics:
