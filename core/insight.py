@@ -35,7 +35,7 @@ from schemas.metrics import (
     WIDTH,
 )
 from schemas.platform import Platform
-from schemas.rollup import Rollup, Totals
+from schemas.rollup import Money, Rollup, Totals
 
 NO_RATES: Final = Rates()
 
@@ -54,18 +54,26 @@ def insight_id(campaign_id: str, window: str, index: int) -> str:
     ).hexdigest()
 
 
-def add_totals(parts: Iterable[Totals]) -> tuple[list[int | None], list[MoneyTotals]]:
-    """Counts in the order of ``METRICS`` and money by currency, None where no part carries the metric."""
+def add_totals(parts: Iterable[Totals]) -> Totals:
+    """Counts, None where no part carries the metric, and money by currency, in the order of their codes."""
+    told = list(parts)
+    if len(told) == 1 and len(told[0].money) < 2:
+        return told[0]
     values: list[int | None] = [None] * WIDTH
     money: dict[str, tuple[int | None, int | None]] = {}
-    for part in parts:
+    for part in told:
         for metric, value in enumerate(part.values):
             if value is not None:
                 values[metric] = (values[metric] or 0) + value
         for amount in part.money:
             spend, revenue = money.get(amount.currency, (None, None))
             money[amount.currency] = (add(spend, amount.spend_micros), add(revenue, amount.revenue_micros))
-    return values, [MoneyTotals(code, spend, revenue) for code, (spend, revenue) in sorted(money.items())]
+    return Totals(tuple(values), tuple(Money(code, spend, revenue) for code, (spend, revenue) in sorted(money.items())))
+
+
+def money_of(totals: Totals) -> list[MoneyTotals]:
+    """Money as an insight tells it."""
+    return [MoneyTotals(amount.currency, amount.spend_micros, amount.revenue_micros) for amount in totals.money]
 
 
 def _reporting(parts: Iterable[Part], rates: Rates) -> ReportingTotals | None:
@@ -113,8 +121,9 @@ def _maturity(platform: Platform, window: Window, index: int, parts: Sequence[Pa
 
 def _breakdown(
     platform: Platform, window: Window, index: int, parts: Sequence[Part], profile: Profile, rates: Rates
-) -> tuple[PlatformBreakdown, NormalizedMetrics]:
-    values, money = add_totals(part.totals for part in parts)
+) -> tuple[PlatformBreakdown, NormalizedMetrics, Totals]:
+    own = add_totals(part.totals for part in parts)
+    values, money = list(own.values), money_of(own)
     totals = totals_of(values, money, _reporting(parts, rates))
     values[SPEND], values[REVENUE] = totals.spend_micros, totals.revenue_micros
     scored = normalize_counts(platform, values, totals.currency or "", profile)
@@ -148,7 +157,7 @@ def _breakdown(
         maturity=_maturity(platform, window, index, parts, profile),
         accounts=sorted({rollup.account_id for rollup in rollups if rollup.account_id}),
     )
-    return breakdown, scored
+    return breakdown, scored, own
 
 
 def build(
@@ -169,12 +178,15 @@ def build(
         by_platform[str(part.rollup.platform)].append(part)
     breakdowns: dict[str, PlatformBreakdown] = {}
     scored: dict[str, NormalizedMetrics] = {}
+    platforms: list[Totals] = []
     for name, own in by_platform.items():
-        breakdowns[name], scored[name] = _breakdown(Platform(name), window, index, own, profile, rates)
-    values, money = add_totals(part.totals for part in parts)
+        breakdowns[name], scored[name], of_platform = _breakdown(Platform(name), window, index, own, profile, rates)
+        platforms.append(of_platform)
+    whole = add_totals(platforms)
+    money = money_of(whole)
     reported = [breakdown.totals.reporting for breakdown in breakdowns.values()]
     reporting = add_reporting(filter(None, reported), rates.table.currency) if rates.table.currency else None
-    totals = totals_of(values, money, reporting)
+    totals = totals_of(whole.values, money, reporting)
     roas, roas_reason = roas_of(money)
     start, end = bounds(window, index)
     return CrossPlatformInsight(

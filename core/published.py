@@ -66,13 +66,13 @@ def in_phase(insight: CrossPlatformInsight, phase: Phase) -> CrossPlatformInsigh
 
 def flat_totals(parts: Iterable[Part]) -> dict[str, int]:
     """A window's totals as one flat mapping: metrics by name, money by metric and currency."""
-    values, money = add_totals(part.totals for part in parts)
+    totals = add_totals(part.totals for part in parts)
     flat = {
         name: value
-        for metric, (name, value) in enumerate(zip(METRICS, values, strict=True))
+        for metric, (name, value) in enumerate(zip(METRICS, totals.values, strict=True))
         if value is not None and metric not in (SPEND, REVENUE)
     }
-    for amount in money:
+    for amount in totals.money:
         for name, micros in (("spend_micros", amount.spend_micros), ("revenue_micros", amount.revenue_micros)):
             if micros is not None:
                 flat[f"{name}:{amount.currency}" if amount.currency else name] = micros

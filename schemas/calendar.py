@@ -78,6 +78,7 @@ def iso_date(day: int) -> str:
     return datetime.fromordinal(EPOCH_ORDINAL + day).date().isoformat()
 
 
+@lru_cache(maxsize=8192)
 def iso_instant(instant_ms: int) -> str:
     """``2026-01-31T10:00:00.000Z`` for UTC milliseconds."""
     return (EPOCH + timedelta(milliseconds=instant_ms)).strftime("%Y-%m-%dT%H:%M:%S.") + f"{instant_ms % 1000:03d}Z"
