@@ -1,4 +1,4 @@
-"""README tells the truth: its commands exist, its codes are the codes, its example events are taken."""
+"""The READMEs tell the truth: their commands exist, their codes are the codes, their example events are taken."""
 
 import re
 from pathlib import Path
@@ -30,7 +30,7 @@ from stream_app.settings import Settings, variable
 
 ROOT = Path(__file__).parent.parent
 CONTRACTS = (ROOT / "schemas" / "README.md").read_text()
-README = (ROOT / "README.md").read_text() + CONTRACTS
+README = "".join(path.read_text() for path in (ROOT / "README.md", ROOT / "stream_app" / "README.md")) + CONTRACTS
 
 
 def test_every_parallax_command_and_option_exists() -> None:
