@@ -4,7 +4,7 @@ beginning to the present end and then on.
 
 import time
 from collections.abc import Callable
-from typing import Final, Self
+from typing import Final, Generic, Protocol, Self, TypeVar
 
 import msgspec
 from confluent_kafka import OFFSET_BEGINNING, KafkaError, Message, TopicPartition
@@ -13,6 +13,7 @@ from core.learning.live_campaigns import LiveCampaigns
 from schemas import insight as insight_codec
 from schemas import topics as names
 from schemas.event import DAY_MS
+from schemas.insight import CrossPlatformInsight
 from schemas.patterns import WINDOW
 from stream_app.domain import insight_config
 from stream_app.errors import ServerAbsent, SetupError
@@ -33,23 +34,45 @@ PASSING: Final = (
 Progress = Callable[[int, int], None]
 
 
+class Taker(Protocol):
+    """What insights of one window are fed to."""
+
+    @property
+    def window(self) -> str:
+        """The name of the window; insights of others need not come."""
+
+    def __len__(self) -> int:
+        """How many campaigns there are."""
+
+    def take(self, insight: CrossPlatformInsight) -> None:
+        """Take an insight. Raises ``ValueError`` for what is no sound one."""
+
+
+Fed = TypeVar("Fed", bound=Taker)
+
+
+def need_window(settings: Settings, window: str) -> None:
+    """Raises ``SetupError`` where a window is not computed."""
+    if window not in settings.windows:
+        raise SetupError(
+            f"campaigns are told by their window {window}, which is not computed: add it to PARALLAX_WINDOWS"
+        )
+
+
 def live_campaigns(settings: Settings) -> LiveCampaigns:
     """What the settings make of live campaigns, none yet. Raises ``SetupError`` where their window is not computed."""
-    if WINDOW not in settings.windows:
-        raise SetupError(
-            f"campaigns are told by their window {WINDOW}, which is not computed: add it to PARALLAX_WINDOWS"
-        )
+    need_window(settings, WINDOW)
     profile = insight_config(settings).profile
     return LiveCampaigns(profile.currency, max(1, settings.horizon.ms // DAY_MS))
 
 
-class LiveInsights:
+class LiveInsights(Generic[Fed]):
     """Feeds ``campaigns``. ``malformed`` counts records that are no insights. Errors are ``ServerAbsent`` and
     ``SetupError``; while a broker that has answered is away, ``poll`` waits.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        self.campaigns = live_campaigns(settings)
+    def __init__(self, settings: Settings, campaigns: Fed) -> None:
+        self.campaigns = campaigns
         self.records = self.malformed = 0
         self._settings, self._servers = settings, settings.kafka_bootstrap
         self._topic = name(settings, names.INSIGHTS_LATEST)
@@ -102,7 +125,7 @@ class LiveInsights:
         self.records += 1
         payload = message.value()
         # Most are of other windows: their bytes say so, and are not decoded.
-        if payload is None or not insight_codec.is_of(payload, WINDOW):
+        if payload is None or not insight_codec.is_of(payload, self.campaigns.window):
             return
         try:
             self.campaigns.take(insight_codec.decode(payload))

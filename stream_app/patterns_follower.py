@@ -14,6 +14,7 @@ from typing import Final
 import msgspec
 
 from core.learning.account_patterns import MIN_ROAS, account_patterns
+from core.learning.live_campaigns import LiveCampaigns
 from core.normalizer import PlatformNormalizer
 from schemas import patterns as patterns_codec
 from schemas import topics as names
@@ -23,7 +24,7 @@ from stream_app.domain import insight_config
 from stream_app.duration import Duration
 from stream_app.errors import ServerAbsent
 from stream_app.extent import ExtentReader
-from stream_app.live_insights import LiveInsights
+from stream_app.live_insights import LiveInsights, live_campaigns
 from stream_app.producer import Outgoing
 from stream_app.sending import BY_KEY, send_all
 from stream_app.settings import Settings
@@ -94,7 +95,7 @@ class PatternsFollower:
 
     def run(self, ended: Callable[[], bool] = lambda: False) -> None:
         """Raises ``ServerAbsent`` and ``SetupError`` where it cannot begin."""
-        with LiveInsights(self._settings) as insights:
+        with LiveInsights(self._settings, live_campaigns(self._settings)) as insights:
             self._sent = published(self._settings)
             insights.catch_up()
             changed = {ALL, *self._sent}
@@ -119,7 +120,7 @@ class PatternsFollower:
             self._sent = published(self._settings)
         return {one for one in self._sent.keys() | self._payloads if self._sent.get(one) != self._payloads.get(one)}
 
-    def _publish(self, insights: LiveInsights, changed: Collection[str]) -> set[str]:
+    def _publish(self, insights: LiveInsights[LiveCampaigns], changed: Collection[str]) -> set[str]:
         """Compute the patterns of accounts, and publish and store those that differ; which could not be sent."""
         began, campaigns = time.monotonic(), insights.campaigns
         outgoing: list[Outgoing] = []

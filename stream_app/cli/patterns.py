@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from core.learning.live_campaigns import LiveCampaigns
     from schemas.patterns import AccountPatterns
     from stream_app.caches import Cached
+    from stream_app.live_insights import Fed
     from stream_app.settings import Settings
 
 COMPUTING_S: Final = 120.0
@@ -101,14 +102,20 @@ def of_account(account: str | None) -> str:
 
 def read_live(settings: "Settings") -> "LiveCampaigns":
     """The campaigns that are live, with a bar on a terminal. Raises ``ParallaxError`` where there are none."""
-    from schemas.patterns import WINDOW
+    from stream_app.live_insights import live_campaigns
+
+    return fed(settings, live_campaigns(settings))
+
+
+def fed(settings: "Settings", campaigns: "Fed") -> "Fed":
+    """Campaigns with all that ``insights.latest`` says of them. Raises ``ParallaxError`` where that is nothing."""
     from stream_app.live_insights import LiveInsights
 
-    with LiveInsights(settings) as insights, record_progress() as progress:
+    with LiveInsights(settings, campaigns) as insights, record_progress() as progress:
         insights.catch_up(progress)
-    if not insights.campaigns:
-        raise ParallaxError(f"no campaign has an insight of window {WINDOW} yet: is a worker running?")
-    return insights.campaigns
+    if not len(campaigns):
+        raise ParallaxError(f"no campaign has an insight of window {campaigns.window} yet: is a worker running?")
+    return campaigns
 
 
 async def answer(settings: "Settings", account: str, min_roas: float) -> "tuple[AccountPatterns, Cached]":
