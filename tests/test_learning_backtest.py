@@ -110,6 +110,18 @@ def test_the_default_serves_where_the_model_has_not_been_promoted() -> None:
             assert said.rates[SERVED].tobytes() == said.rates[DEFAULT].tobytes()
 
 
+def test_windows_in_which_a_platform_shows_nothing_say_nothing_of_it() -> None:
+    """Whether and how often they pass does not move what it has earned."""
+    truth = Planted(seed=8, windows=70, base={"google_ads": 0.04, "meta": 0.02})
+    shown = run(truth.history(until=60), 0, QUICK).standings
+    paused = [at for at, name in enumerate(truth.platform) if name == "meta"]
+    truth.impressions[60:, paused] = truth.clicks[60:, paused] = 0.0
+    later = run(truth.history(), 0, QUICK).standings
+    assert shown["meta"].capital
+    assert later["meta"] == shown["meta"]
+    assert later["google_ads"] != shown["google_ads"]
+
+
 def test_rows_of_one_window_and_series_are_summed_and_clicks_held_to_impressions() -> None:
     keys = [("meta", "b"), ("meta", "a"), ("meta", "b"), ("meta", "a")]
     past = history(np.array([1, 0, 1, 1]), keys, np.array([5.0, 7, 6, 2]), np.array([1.0, 9, 2, 0]), {"meta": 0.02})
@@ -174,7 +186,7 @@ def test_real_days_the_default_beats_every_baseline() -> None:
     assert default.coverage_exact == pytest.approx(0.9, abs=0.02)
     beaten = {one.against for one in compare(result.scorecard, [(DEFAULT, name) for name in BASELINES]) if one.beats}
     assert beaten >= {"platform_mean", "last_value", "cumulative_mean", "decayed_mean"}
-    assert found[SERVED].log_loss < default.log_loss * 1.0005, "promotion may cost next to nothing"
+    assert found[SERVED].log_loss <= default.log_loss
 
 
 def test_the_negative_control_says_that_nothing_beats_the_platform_mean() -> None:
@@ -187,7 +199,12 @@ def test_the_negative_control_says_that_nothing_beats_the_platform_mean() -> Non
     keys = [(row["platform"], f"{row['campaign_type']}/{row['industry']}/{row['country']}") for row in rows]
     shown, clicked = (np.array([float(row[name]) for row in rows]) for name in ("impressions", "clicks"))
     base = {"Google Ads": 0.04, "Meta Ads": 0.015, "TikTok Ads": 0.03}
-    result = run(history(days, keys, shown, clicked, base), date(2024, 7, 1).toordinal())
+    said: list[Predicted] = []
+    past = history(days, keys, shown, clicked, base)
+    result = run(past, date(2024, 7, 1).toordinal(), on_predicted=said.append)
+    assert any(one.rates[MODEL].tobytes() != one.rates[DEFAULT].tobytes() for one in said)
+    for one in said:
+        assert one.rates[SERVED].tobytes() == one.rates[DEFAULT].tobytes(), "the model is never promoted"
     _, lines = verdict(result.scorecard, DEFAULT, MODEL, BASELINES)
     assert lines[0].startswith("nothing beats the platform mean")
     assert summary(result)[DEFAULT].log_loss < 1.001 * summary(result)[PLATFORM_MEAN].log_loss

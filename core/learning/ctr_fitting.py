@@ -23,7 +23,7 @@ from core.learning.ctr_model import CtrModel, CtrModelConfig, CtrTrainer
 from core.learning.decayed import Ints
 from core.learning.measures import Comparison, Measures, compare, measures, verdict
 from core.learning.predictive import Floats
-from core.learning.promotion import NOT_YET, Standing, standing
+from core.learning.promotion import Standing, judged_once
 from core.learning.scorecard import Scorecard
 from core.learning.walk import DEFAULT, DEFAULT_CONFIG, MODEL, PREDICTORS, LearningConfig, Predicted, Walk
 
@@ -151,7 +151,7 @@ def fit(
         on_window(window - first + 1, last + 1 - first)
     if model is None or not card.windows:
         raise ValueError("no impression lies at or after the split")
-    judged = [standing(windows, NOT_YET, config.rule) for windows in walk.scored]
+    judged = [judged_once(windows, config.rule, len(past.platforms)) for windows in walk.scored]
     standings = dict(zip(past.platforms, judged, strict=True))
     return Fitted(model=model, scorecard=card, standings=standings, windows=last + 1 - max(split, first))
 

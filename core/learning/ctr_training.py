@@ -3,7 +3,7 @@
 XGBoost with logistic loss on counts starts from the default's logit (base margin), so that it can only add to
 it. A row weighs what its impressions tell under the variance that rates have: ``n / (1 + n / strength)``. The
 trees are promoted where they beat the default on log-loss on a part of the training campaigns that they had not
-seen, surely (one-sided 5 %) and calibrated within 5 % there; the test rows have no say in it.
+seen, surely and calibrated by the rule of promotion (``core.learning.promotion``); the test rows have no say in it.
 """
 
 from collections.abc import Sequence
@@ -18,15 +18,13 @@ from core.learning.borrowing import LEAST_VARIANCE, CtrBorrowing, fit
 from core.learning.campaign_data import CampaignData
 from core.learning.ctr_artefact import margins
 from core.learning.features import FEATURE_NAMES
+from core.learning.promotion import DEFAULT_RULE, surely
 from core.learning.row_scores import RowScores, log_loss, score_rows
 from core.learning.training_rows import TrainingRows, borrowed_rates, count_table, training_rows
 from core.normalizer import PlatformNormalizer
 
 LEAST_CAMPAIGNS: Final = 10
 VALIDATION: Final = 0.25
-CALIBRATED: Final = 0.05
-# One-sided 5 %: a gain of less may be luck, and the default asks for no trust.
-SURE: Final = 1.645
 TREES: Final = 60
 PRIOR_ROWS: Final = 20.0
 UNJUDGED: Final = 0.1
@@ -153,19 +151,18 @@ def judge(
     told = f"log-loss {own:.5f} against the default's {default:.5f}, predicted/actual {ratio:.3f}"
     if own >= default:
         return Verdict(False, f"the trees do not beat the default: {told}", residual)
-    if _sureness(rows, start, rate) < SURE:
+    if not surely(_gains(rows, start, rate), DEFAULT_RULE.level):
         return Verdict(False, f"the trees do not beat the default surely: {told}", residual)
-    if abs(ratio - 1) > CALIBRATED:
+    if abs(ratio - 1) > DEFAULT_RULE.calibration:
         return Verdict(False, f"the trees are not calibrated: {told}", residual)
     return Verdict(True, f"the trees beat the default: {told}", residual)
 
 
-def _sureness(rows: TrainingRows, default: Floats, rate: Floats) -> float:
-    """The gain in log-likelihood over its standard error, campaigns taken as independent."""
+def _gains(rows: TrainingRows, default: Floats, rate: Floats) -> list[float]:
+    """The log-likelihood that each campaign gains, which are taken as independent."""
     gain = rows.clicks * np.log(rate / default) + (rows.impressions - rows.clicks) * np.log((1 - rate) / (1 - default))
-    by_campaign = np.bincount(rows.campaign, weights=gain)[np.unique(rows.campaign)]
-    error = by_campaign.std() * np.sqrt(by_campaign.size)
-    return float(by_campaign.sum() / max(error, 1e-12))
+    found: list[float] = np.bincount(rows.campaign, weights=gain)[np.unique(rows.campaign)].tolist()
+    return found
 
 
 def metrics_of_rows(

@@ -148,4 +148,4 @@ class Walk:
             if sums[0][at] > 0:
                 windows.append(ScoredWindow(*(float(values[at]) for values in sums)))
                 del windows[: -self._config.rule.windows]
-            self.standings[at] = standing(windows, self.standings[at], self._config.rule)
+                self.standings[at] = standing(windows, self.standings[at], self._config.rule, groups)
