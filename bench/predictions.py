@@ -9,7 +9,8 @@ import click
 import numpy as np
 
 from bench.checkpoints import DirtyCheckpoints
-from core.learning.online import HORIZONS, CtrPredictor, Key
+from core.learning.online import CtrPredictor, Key
+from schemas.scorecard import HORIZONS
 
 PLATFORMS = ("google_ads", "meta", "tiktok")
 BASE = np.array([0.04, 0.015, 0.03])

@@ -13,6 +13,7 @@ from array import array
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
+from zlib import crc32
 
 import msgspec
 import numpy as np
@@ -20,14 +21,16 @@ import numpy as np
 from core import stored
 from core.aggregate import TableWrite
 from core.learning.ctr_model import CtrModel
+from core.learning.horizons import Hours
 from core.learning.online import CtrPredictor, Key
 from core.profile import Profile
 from core.shelf import Shelf
 from core.stored import Unreadable
+from core.window import HOURS_A_DAY
 from schemas.event import DAY_MS, HOUR_MS
 from schemas.metrics import CLICKS, IMPRESSIONS
 from schemas.rollup import Rollup
-from schemas.scorecard import LearnedScorecard
+from schemas.scorecard import DAY, LearnedScorecard
 
 LAST_ZONE_MS: Final = 12 * HOUR_MS
 """A date ends last in UTC-12."""
@@ -43,10 +46,17 @@ CHUNK: Final = 512 * 1024
 SLOTS: Final = ("a", "b")
 
 
+Hour = tuple[int, int, int, int]
+"""Impressions and clicks that a day had shown before an hour, and those of the hour."""
+
+
 class _Day(msgspec.Struct, array_like=True):
+    """``hours`` names the places of the keys for which an hour is known."""
+
     keys: list[Key]
     impressions: list[int]
     clicks: list[int]
+    hours: list[tuple[int, Hour]] = []
 
 
 class _State(msgspec.Struct, array_like=True):
@@ -116,6 +126,7 @@ class CtrStream:
 
     def _rows(self, day: int, campaigns: set[str], shelf: Shelf) -> _Day:
         counts: dict[Key, array[int]] = {}
+        hours: dict[Key, Hour] = {}
         for campaign_id in sorted(campaigns):
             campaign = shelf.peek(campaign_id)
             if campaign is None:
@@ -125,8 +136,11 @@ class CtrStream:
                     sums = counts.setdefault((campaign_id, platform), array("q", (0, 0)))
                     sums[0] += impressions
                     sums[1] += clicks
+            for platform, hour in hour_of(campaign_id, day, campaign.reported(day)):
+                hours[campaign_id, platform] = hour
         rows = sorted(counts.items())
-        return _Day([key for key, _ in rows], [sums[0] for _, sums in rows], [sums[1] for _, sums in rows])
+        known = [(at, hours[key]) for at, (key, _) in enumerate(rows) if key in hours]
+        return _Day([key for key, _ in rows], [sums[0] for _, sums in rows], [sums[1] for _, sums in rows], known)
 
     # Learning
 
@@ -164,7 +178,7 @@ class CtrStream:
             if last is not None:
                 predictor.last_day = max(last, day - LONGEST_GAP)
             shown, clicked = (np.array(values, dtype=np.float64) for values in (rows.impressions, rows.clicks))
-            predictor.close(day, rows.keys, shown, np.minimum(clicked, shown))
+            predictor.close(day, rows.keys, shown, np.minimum(clicked, shown), _hours(rows))
             self._last_row |= dict.fromkeys(rows.keys, day)
             if self._kept_days is not None:
                 ended = {key for key, seen in self._last_row.items() if seen < day - self._kept_days}
@@ -188,6 +202,7 @@ class CtrStream:
             model=self.model_id,
             standings=standings,
             card=predictor.scorecard.to_bytes(),
+            others={name: card.to_bytes() for name, card in predictor.cards.items() if name != DAY and card.windows},
         )
 
     def take_scorecard(self) -> LearnedScorecard | None:
@@ -282,6 +297,36 @@ class CtrStream:
             "open_days": sum(map(len, self._open.values())),
             "days_to_learn": sum(len(day.keys) for day in self._waiting.values()),
         }
+
+
+def _hours(rows: _Day) -> Hours | None:
+    if not rows.hours:
+        return None
+    counts = np.array([hour for _, hour in rows.hours], dtype=np.float64).T
+    return Hours(np.array([at for at, _ in rows.hours]), *counts)
+
+
+def hour_of(campaign_id: str, day: int, reported: Iterable[Rollup]) -> Iterator[tuple[str, Hour]]:
+    """Of each platform that tells its hours: what a day's one hour that is judged showed, and the day before it. Days
+    and campaigns take turns, so that every hour is. ``reported``: the day's rollups with content.
+    """
+    by_platform: defaultdict[str, list[Rollup]] = defaultdict(list)
+    for rollup in reported:
+        by_platform[str(rollup.platform)].append(rollup)
+    turn = (crc32(campaign_id.encode("utf-8", "surrogatepass")) + day) % HOURS_A_DAY
+    for platform, rollups in by_platform.items():
+        # Who tells the day alone shows nothing before an hour, and nothing in it.
+        if not all(rollup.hours for rollup in rollups):
+            continue
+        wanted = min(rollup.start_ms for rollup in rollups) // HOUR_MS + turn
+        sums = [0, 0, 0, 0]
+        for rollup in rollups:
+            for hour, totals in rollup.hours:
+                if hour <= wanted:
+                    at = 2 * (hour == wanted)
+                    sums[at] += totals.values[IMPRESSIONS] or 0
+                    sums[at + 1] += totals.values[CLICKS] or 0
+        yield platform, (sums[0], sums[1], sums[2], min(sums[2], sums[3]))
 
 
 def counted(rollups: Iterable[Rollup]) -> Iterator[tuple[str, int, int]]:

@@ -1,7 +1,8 @@
 """Scorecards of CTR predictions: what one partition's closed days showed of what had been predicted.
 
 Wire: msgpack on ``scorecards.ctr``, compacted, the newest of a partition under its number as text. ``card`` are the
-bytes of a mergeable scorecard (``core.learning.scorecard``), a sum over all days from the first to the last.
+bytes of a mergeable scorecard (``core.learning.scorecard``), a sum over all days from the first to the last: that of
+the forecasts of a day. ``others`` holds those of other horizons, by name: ``1h`` and ``7d``, once they have any.
 """
 
 from typing import Final
@@ -9,6 +10,11 @@ from typing import Final
 import msgspec
 
 VERSION: Final = 1
+HOUR: Final = "1h"
+DAY: Final = "1d"
+WEEK: Final = "7d"
+HORIZONS: Final = (HOUR, DAY, WEEK)
+"""How far ahead forecasts reach that are scored."""
 
 
 class LearnedScorecard(msgspec.Struct, frozen=True, array_like=True, tag="scorecard", kw_only=True):
@@ -22,6 +28,11 @@ class LearnedScorecard(msgspec.Struct, frozen=True, array_like=True, tag="scorec
     model: str
     standings: dict[str, tuple[bool, str]]
     card: bytes
+    others: dict[str, bytes] = {}
+
+    def of(self, horizon: str) -> bytes | None:
+        """The card of a horizon, None where nothing of it was scored."""
+        return self.card if horizon == DAY else self.others.get(horizon)
 
 
 encode: Final = msgspec.msgpack.Encoder().encode

@@ -8,6 +8,7 @@ from faust.types import TP
 
 from core.accounting import account
 from schemas import topics as names
+from schemas.scorecard import DAY, HORIZONS
 from stream_app.scorecards import summary
 from stream_app.topics import name
 
@@ -22,6 +23,7 @@ def status(app: "ParallaxApp") -> dict[str, Any]:
         base: sum(app.lag(tp) for tp in assigned if tp.topic == name(app.settings, base))
         for base in (*names.INGEST_TOPICS, names.ROUTED, names.ROLLUPS)
     }
+    cards = [card for state in app.insights.partitions.values() if (card := state.ctr.scorecard()) is not None]
     accounting = account(tally for state in app.aggregate.partitions.values() for tally in state.tallies.values())
     return {
         "ready": app.opened and not app.crashed and not app.watchdog.reason,
@@ -72,10 +74,9 @@ def status(app: "ParallaxApp") -> dict[str, Any]:
                 ("insights", app.insights.checkpoints),
             )
         },
-        "predictions": summary(
-            [card for state in app.insights.partitions.values() if (card := state.ctr.scorecard()) is not None]
-        )
+        "predictions": summary(cards)
         | {
+            "horizons": {horizon: summary(cards, horizon) for horizon in HORIZONS if horizon != DAY},
             "days_to_learn": sum(state.ctr.waiting for state in app.insights.partitions.values()),
             "forgotten": next((why for state in app.insights.partitions.values() if (why := state.ctr.forgotten)), ""),
         },

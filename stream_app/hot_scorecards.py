@@ -1,4 +1,5 @@
-"""Scorecards in Redis: of each partition the newest, as JSON, under ``{prefix}:scorecard:{partition}:1d``.
+"""Scorecards in Redis: of each partition and horizon the newest, as JSON, under
+``{prefix}:scorecard:{partition}:{horizon}``.
 
 A day is learned once a day and a value lives for an hour or so, so the owner of a partition confirms it meanwhile.
 """
@@ -12,12 +13,10 @@ import msgspec
 from core.ctr_stream import CtrStream
 from schemas.calendar import iso_date
 from schemas.event import DAY_MS
-from schemas.scorecard import LearnedScorecard
+from schemas.scorecard import DAY, HORIZONS, LearnedScorecard
 from stream_app.hot_store import HotEntry, HotStore, HotValue
 from stream_app.scorecards import summary
 
-WINDOW: Final = "1d"
-"""What is scored are predictions of a day."""
 CONFIRMED_PER_TTL: Final = 3
 """More often than a value turns stale."""
 
@@ -41,11 +40,15 @@ class HotScorecards:
         self._next = self._now() + self._every
         for partition, one in learned.items():
             if (card := one.scorecard()) is not None:
-                yield entry(partition, card)
+                yield from entries(partition, card)
 
 
-def entry(partition: int, card: LearnedScorecard) -> HotEntry:
-    """A partition's scorecard on its way to Redis; the one of a later day is the newer."""
+def entries(partition: int, card: LearnedScorecard) -> list[HotEntry]:
+    """A partition's scorecards on their way to Redis; those of a later day are the newer."""
+    return [_entry(partition, card, horizon) for horizon in HORIZONS if card.of(horizon) is not None]
+
+
+def _entry(partition: int, card: LearnedScorecard, horizon: str) -> HotEntry:
     told = {
         "partition": partition,
         "first_day": iso_date(card.first_day),
@@ -53,12 +56,13 @@ def entry(partition: int, card: LearnedScorecard) -> HotEntry:
         "standings": {
             platform: {"promoted": serves, "reason": reason} for platform, (serves, reason) in card.standings.items()
         },
-        **summary([card]),
+        "horizon": horizon,
+        **summary([card], horizon),
     }
     return HotEntry(
         kind="scorecard",
         campaign_id=str(partition),
-        window=WINDOW,
+        window=horizon,
         revision=card.last_day,
         phase=0,
         value=msgspec.json.encode(told),
@@ -73,11 +77,11 @@ class Held(NamedTuple):
     stored: HotValue
 
 
-async def read(store: HotStore, partitions: int) -> list[Held]:
-    """What Redis holds of the partitions, in order. Raises ``HotStoreDown``; what is not JSON is left out."""
+async def read(store: HotStore, partitions: int, horizon: str = DAY) -> list[Held]:
+    """What Redis holds of a horizon, by partition. Raises ``HotStoreDown``; what is not JSON is left out."""
     found = []
     for partition in range(partitions):
-        stored = await store.get(str(partition), WINDOW, "scorecard")
+        stored = await store.get(str(partition), horizon, "scorecard")
         if stored is None:
             continue
         try:

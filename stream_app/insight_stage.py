@@ -96,7 +96,7 @@ class InsightStage(PartitionedStage[Campaigns]):
             if self._hot is not None:
                 self._hot.offer(_entries(checkpoint.hot, predictions))
                 if checkpoint.scorecard is not None:
-                    self._hot.offer([hot_scorecards.entry(partition, checkpoint.scorecard)])
+                    self._hot.offer(hot_scorecards.entries(partition, checkpoint.scorecard))
 
         outgoing = list(self._outgoing(checkpoint.emissions, predictions))
         if checkpoint.scorecard is not None:

@@ -12,6 +12,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.registry import Collector
 
+from schemas.scorecard import DAY
+
 CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4
 PREFIX: Final = "parallax_"
 
@@ -170,9 +172,13 @@ def _scorecard(status: Mapping[str, Any]) -> Iterator[Metric]:
     scored = status["predictions"]
     yield _gauge("learning_days_waiting", "Closed days that wait to be learned.", _one(scored["days_to_learn"]))
     yield _gauge("learning_forgotten", "1 where learning could not be restored.", _one(bool(scored["forgotten"])))
-    yield _gauge("ctr_scored_rows", "Predictions of a day that were scored.", _one(scored["rows"]))
-    yield _gauge("ctr_scored_impressions", "Impressions of these.", _one(scored.get("impressions", 0)))
-    yield _gauge("ctr_scored_days", "Days in the scorecard.", _one(scored.get("days", 0)))
+    by_horizon: dict[str, Mapping[str, Any]] = {DAY: scored} | scored.get("horizons", {})
+    for name, field, what in (
+        ("ctr_scored_rows", "rows", "Predictions of a horizon that were scored."),
+        ("ctr_scored_impressions", "impressions", "Impressions of these."),
+        ("ctr_scored_days", "days", "Days on which their windows ended."),
+    ):
+        yield _gauge(name, what, _by({horizon: one.get(field, 0) for horizon, one in by_horizon.items()}), ("horizon",))
     by_platform: Mapping[str, Mapping[str, Mapping[str, float | None]]] = scored.get("by_platform", {})
     for name, measure, what in (
         ("ctr_log_loss_nats", "log_loss", "Log-loss per impression, natural log."),
@@ -181,10 +187,11 @@ def _scorecard(status: Mapping[str, Any]) -> Iterator[Metric]:
         ("ctr_interval_coverage_ratio", "coverage", "Share of rows inside of their 90 % interval."),
     ):
         samples = (
-            ((platform, predictor), found[measure])
-            for platform, predictors in by_platform.items()
+            ((horizon, platform, predictor), found[measure])
+            for horizon, one in by_horizon.items()
+            for platform, predictors in one.get("by_platform", {}).items()
             for predictor, found in predictors.items()
         )
-        yield _gauge(name, f"{what} Platform all is every row.", samples, ("platform", "predictor"))
+        yield _gauge(name, f"{what} Platform all is every row.", samples, ("horizon", "platform", "predictor"))
     promoted = {one: one in scored.get("promoted", ()) for one in by_platform if one != "all"}
     yield _gauge("ctr_model_promoted", "1 where the model serves in some held partition.", _by(promoted), ("platform",))

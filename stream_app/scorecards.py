@@ -11,7 +11,7 @@ from core.learning.walk import DEFAULT, MODEL, SERVED
 from schemas import scorecard as scorecard_codec
 from schemas import topics as names
 from schemas.calendar import iso_date
-from schemas.scorecard import LearnedScorecard
+from schemas.scorecard import DAY, LearnedScorecard
 from stream_app.extent import ExtentReader
 from stream_app.settings import Settings
 from stream_app.topics import name
@@ -32,17 +32,17 @@ def newest(settings: Settings) -> dict[int, LearnedScorecard]:
     return found
 
 
-def merged(cards: Iterable[LearnedScorecard]) -> Scorecard | None:
+def merged(cards: Iterable[LearnedScorecard], horizon: str = DAY) -> Scorecard | None:
     """One scorecard of disjoint partitions; None of none."""
-    found = [Scorecard.from_bytes(card.card) for card in cards]
+    found = [Scorecard.from_bytes(payload) for card in cards if (payload := card.of(horizon)) is not None]
     return reduce(Scorecard.merged, found) if found else None
 
 
-def summary(cards: Sequence[LearnedScorecard]) -> dict[str, Any]:
-    """A few numbers of all partitions: of the predictions that serve, log losses (nats per impression), and the
-    measures of each predictor on each platform and on ``all`` of them.
+def summary(cards: Sequence[LearnedScorecard], horizon: str = DAY) -> dict[str, Any]:
+    """A few numbers of all partitions and a horizon: of the predictions that serve, log losses (nats per impression),
+    and the measures of each predictor on each platform and on ``all`` of them.
     """
-    card = merged(cards)
+    card = merged(cards, horizon)
     if card is None:
         return {"rows": 0}
     whole = Scorecard(card.predictors)
@@ -56,7 +56,7 @@ def summary(cards: Sequence[LearnedScorecard]) -> dict[str, Any]:
         "rows": served.rows,
         "impressions": int(served.impressions),
         "days": len(card.windows),
-        "last_day": iso_date(max(one.last_day for one in cards)),
+        "last_day": iso_date(max(card.windows)),
         "log_loss": {one: round(by_name[one].log_loss, 6) for one in LOG_LOSSES},
         "predicted_over_actual": None if served.calibration is None else round(served.calibration, 4),
         "interval_coverage": None if served.coverage is None else round(served.coverage, 4),

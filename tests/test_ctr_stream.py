@@ -190,12 +190,16 @@ def test_partitions_score_what_one_would() -> None:
 
 
 CARD = LearnedScorecard(first_day=1, last_day=2, model="m", standings={"meta": (True, "r")}, card=b"\x01\x02")
-CARD_HEX = "97a973636f726563617264010102a16d81a46d65746192c3a172c4020102"
+CARD_HEX = "98a973636f726563617264010102a16d81a46d65746192c3a172c402010281a23764c40103"
+OF_DAYS_ALONE_HEX = "97a973636f726563617264010102a16d81a46d65746192c3a172c4020102"
 
 
 def test_version_1_of_a_scorecard_is_for_ever() -> None:
-    assert scorecard_codec.encode(CARD).hex() == CARD_HEX
-    assert scorecard_codec.decode(bytes.fromhex(CARD_HEX)) == CARD
+    both = msgspec.structs.replace(CARD, others={"7d": b"\x03"})
+    assert scorecard_codec.encode(both).hex() == CARD_HEX
+    assert scorecard_codec.decode(bytes.fromhex(CARD_HEX)) == both
+    assert scorecard_codec.decode(bytes.fromhex(OF_DAYS_ALONE_HEX)) == CARD
+    assert [both.of(horizon) for horizon in ("1h", "1d", "7d")] == [None, b"\x01\x02", b"\x03"]
     with pytest.raises(ValueError, match="version 2"):
         scorecard_codec.decode(scorecard_codec.encode(msgspec.structs.replace(CARD, version=2)))
     with pytest.raises(ValueError, match="not a scorecard"):

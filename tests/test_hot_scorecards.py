@@ -12,14 +12,14 @@ from redis import Redis
 
 from core.campaigns import Checkpoint
 from core.learning.walk import PREDICTORS
-from schemas.scorecard import LearnedScorecard
+from schemas.scorecard import DAY, LearnedScorecard
 from stream_app import hot_scorecards
 from stream_app.cli import cli
 from stream_app.domain import insight_config
 from stream_app.embedded import RedisServer
 from stream_app.feed import Feed
-from stream_app.hot_scorecards import HotScorecards, entry
-from stream_app.hot_store import HotStore
+from stream_app.hot_scorecards import HotScorecards, entries
+from stream_app.hot_store import HotEntry, HotStore
 from stream_app.hot_writer import HotWriter
 from stream_app.insight_stage import InsightStage
 from stream_app.scorecards import newest, summary
@@ -30,6 +30,11 @@ from tests.own_servers import own_redis
 from tests.test_scorecard_command import card
 
 CARDS = {0: card(0, 5), 2: card(10, 4)}
+
+
+def entry(partition: int, found: LearnedScorecard) -> HotEntry:
+    """That of the forecasts of a day."""
+    return next(one for one in entries(partition, found) if one.window == DAY)
 
 
 class Clock:

@@ -5,10 +5,11 @@ import pytest
 from core.learning.backtest import history, run
 from core.learning.ctr_model import CtrFeatures, CtrModel, CtrModelConfig, CtrTrainer
 from core.learning.empirical_bayes import Grid
-from core.learning.online import HORIZONS, STREAM_CONFIG, CtrPredictor, Key
+from core.learning.online import STREAM_CONFIG, CtrPredictor, Key
 from core.learning.promotion import NOT_YET, PromotionRule
 from core.learning.scorecard import Scorecard
 from core.learning.walk import LearningConfig
+from schemas.scorecard import HORIZONS
 from tests.planted import Floats, Planted
 
 PLATFORMS = ("google_ads", "meta")

@@ -101,7 +101,7 @@ def test_an_idle_worker_has_a_page(idle: dict[str, Any]) -> None:
     assert value(samples, "ready") == 0
     assert value(samples, "stalled") == 0
     assert value(samples, "redis_enabled") == 1
-    assert value(samples, "ctr_scored_rows") == 0
+    assert value(samples, "ctr_scored_rows", horizon="1d") == 0
     assert value(samples, "accounting_rows", outcome="applied", reason="") == 0
     assert not any(name.startswith("parallax_watermark") for name, _ in samples)
 
@@ -150,14 +150,14 @@ def test_names_keep_what_they_are_of(idle: dict[str, Any]) -> None:
 
 def test_the_scorecard_is_there_by_platform_and_predictor(idle: dict[str, Any]) -> None:
     cards = [card(0, 5), card(10, 4)]
-    scored = {**summary(cards), "days_to_learn": 2, "forgotten": ""}
+    scored = {**summary(cards), "horizons": {"7d": summary(cards, "7d")}, "days_to_learn": 2, "forgotten": ""}
     samples = parsed(render({**idle, "predictions": scored}))
     both = merged(cards)
     assert both is not None
     judged = [one for one in measures(both) if one.axis in ("all", "platform")]
     assert {one.predictor for one in judged} == set(PREDICTORS)
     for one in judged:
-        labels = {"platform": one.segment, "predictor": one.predictor}
+        labels = {"horizon": "1d", "platform": one.segment, "predictor": one.predictor}
         for name, wanted in (
             ("ctr_log_loss_nats", one.log_loss),
             ("ctr_normalized_entropy_ratio", one.normalized_entropy),
@@ -168,7 +168,8 @@ def test_the_scorecard_is_there_by_platform_and_predictor(idle: dict[str, Any]) 
                 assert (f"parallax_{name}", frozenset(labels.items())) not in samples
             else:
                 assert value(samples, name, **labels) == pytest.approx(wanted, abs=1e-6)
-    assert value(samples, "ctr_scored_days") == 5
+    assert value(samples, "ctr_scored_days", horizon="1d") == 5
+    assert value(samples, "ctr_scored_days", horizon="7d") == 0
     assert value(samples, "ctr_model_promoted", platform="meta") == 1
     assert value(samples, "ctr_model_promoted", platform="google_ads") == 0
 

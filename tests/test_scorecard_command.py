@@ -23,8 +23,8 @@ def card(first: int, days: int) -> LearnedScorecard:
     """Of the series from a place on."""
     predictor = CtrPredictor(PLATFORMS, BASE)
     for day in range(days):
-        counts = (np.asarray(values[day][first:]) for values in (TRUTH.impressions, TRUTH.clicks))
-        predictor.close(day, KEYS[first:], *counts)
+        shown, clicked = (np.asarray(values[day][first:]) for values in (TRUTH.impressions, TRUTH.clicks))
+        predictor.close(day, KEYS[first:], shown, clicked)
     return LearnedScorecard(
         first_day=0,
         last_day=days - 1,

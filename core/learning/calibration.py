@@ -54,11 +54,16 @@ class AdaptiveIntervals:
         low, high = (end.reshape(mean.shape) for end in ends)
         return np.minimum(low / whole, rate), np.clip(high / whole, rate, 1.0)
 
-    def covers(self, rate: Floats, shape: Floats, impressions: Floats, clicks: Floats) -> tuple[Floats, Ints, Floats]:
-        """Whether each row's clicks lie in its interval (1 or 0), and the row's band and centrality."""
+    def covers(
+        self, rate: Floats, shape: Floats, impressions: Floats, clicks: Floats, levels: Floats | None = None
+    ) -> tuple[Floats, Ints, Floats]:
+        """Whether each row's clicks lie in its interval (1 or 0), and the row's band and centrality. ``levels``: those
+        of the bands when the interval was told, where that is not now.
+        """
+        level = self.levels() if levels is None else levels
         mean, variance = moments(rate, shape, impressions)
         central, band = centrality(clicks, mean, variance), _band(mean)
-        return (central >= self.levels()[band]).astype(np.float64), band, central
+        return (central >= level[band]).astype(np.float64), band, central
 
     def advance(self, band: Ints, central: Floats) -> None:
         """Take a step's rows, as ``covers`` gave them."""

@@ -11,23 +11,26 @@ from collections import ChainMap
 from collections.abc import Collection, MutableMapping, Sequence
 from operator import attrgetter
 from typing import Final
+from zlib import crc32
 
 import msgspec
 import numpy as np
 
 from core.intervals import LEAST_STRENGTH
+from core.learning import horizons
 from core.learning.ctr_model import CtrModel
 from core.learning.decayed import Ints
+from core.learning.horizons import HourAhead, Hours, WeekAhead
 from core.learning.predictive import Floats
 from core.learning.promotion import ScoredWindow, Standing
 from core.learning.scorecard import Scorecard
 from core.learning.walk import PREDICTORS, LearningConfig, Walk
+from schemas.scorecard import HORIZONS
 
 VERSION: Final = 2
 Key = tuple[str, str]
 """Campaign and platform."""
 
-HORIZONS: Final = ("1h", "1d", "7d")
 AHEAD: Final = (0.0, 0.5, 3.5)
 """Days from the open day to the middle of a horizon."""
 NO_LIMIT: Final = 1e9
@@ -64,6 +67,9 @@ ARRAYS: Final = (
     "intervals.histogram",
 )
 
+WEEK: Final = (*horizons.ARRAYS, "levels")
+"""What is kept of the weeks on their way; a state from before there were any has none."""
+
 
 class Forecast(msgspec.Struct, frozen=True, eq=False):
     """For r rows and h horizons (``HORIZONS``): rates and 90 % intervals, [r, h], and where each row's rate comes from
@@ -91,6 +97,8 @@ class _Saved(msgspec.Struct, array_like=True):
     scored: list[list[ScoredWindow]]
     card: bytes
     model: bytes
+    week: list[bytes] = []
+    cards: list[bytes] = []
 
 
 class CtrPredictor:
@@ -106,6 +114,12 @@ class CtrPredictor:
         self._campaigns: dict[str, int] = {}
         self.last_day: int | None = None
         self.scorecard = Scorecard(PREDICTORS)
+        self._hour, self._week = HourAhead(), WeekAhead()
+
+    @property
+    def cards(self) -> dict[str, Scorecard]:
+        """The scorecard of each horizon, by its name; ``scorecard`` is that of a day."""
+        return dict(zip(HORIZONS, (self._hour.scorecard, self.scorecard, self._week.scorecard), strict=True))
 
     @property
     def standings(self) -> dict[str, Standing]:
@@ -116,8 +130,10 @@ class CtrPredictor:
         """Judge this model from now on; what was promoted must earn it anew."""
         self._walk.adopt(model)
 
-    def close(self, day: int, keys: Sequence[Key], impressions: Floats, clicks: Floats) -> None:
-        """Score and learn a day, each key once; the days since the last closed one had no rows.
+    def close(
+        self, day: int, keys: Sequence[Key], impressions: Floats, clicks: Floats, hours: Hours | None = None
+    ) -> None:
+        """Score and learn a day, each key once, and an hour of it; the days since the last closed one had no rows.
 
         Raises ``ValueError`` for a day that is not after the last one, and for a key that stands twice.
         """
@@ -129,8 +145,12 @@ class CtrPredictor:
         for empty in range(day if self.last_day is None else self.last_day + 1, day):
             self._walk.learn(self._walk.predict(empty, none.astype(np.int64)), none, none)
         series = self._numbers(keys)
+        clicked = np.minimum(clicks, impressions)
         said = self._walk.predict(day, series)
-        self._walk.learn(said, impressions, np.minimum(clicks, impressions), self.scorecard)
+        if hours is not None:
+            self._hour.close(self._walk, day, series, hours)
+        self._walk.learn(said, impressions, clicked, self.scorecard)
+        self._week.close(self._walk, day, series, impressions, clicked)
         self.last_day = day
 
     @property
@@ -155,6 +175,8 @@ class CtrPredictor:
             value, blank = attrgetter(name)(old), attrgetter(name)(fresh._walk)
             _set(fresh._walk, name, value if value.shape == blank.shape else value[..., places])
         fresh._walk.model, fresh._walk.standings, fresh._walk.scored = old.model, old.standings, old.scored
+        for name in horizons.ARRAYS:
+            setattr(self._week, name, getattr(self._week, name)[..., places])
         self._walk, self._series, self._campaigns = fresh._walk, fresh._series, fresh._campaigns
 
     def fitted(self) -> list[dict[str, float]]:
@@ -179,9 +201,7 @@ class CtrPredictor:
         serves = walk.promoted(series) == 1
         rate, shape = walk.default.predict_ahead(series, ahead, shown, np.minimum(clicked, shown))
         if serves.any():
-            now = walk.default.predict(series)
-            odds = walk.modelled(series, *now) / now[0]
-            rate = np.where(serves[:, None], np.minimum(rate * odds[:, None], 0.999), rate)
+            rate = np.where(serves[:, None], walk.at_odds(rate, walk.odds(series)[:, None]), rate)
         low, high = self._interval(rate, shape, expected)
         known = walk.default.seen[series] | (shown.max(axis=1) > 0)
         source = np.where(serves, "model", np.where(known, "empirical_bayes", "prior")).tolist()
@@ -208,6 +228,8 @@ class CtrPredictor:
                 walk.scored,
                 self.scorecard.to_bytes(),
                 b"" if model is None else model.to_bytes(),
+                [np.ascontiguousarray(getattr(self._week, name)).tobytes() for name in WEEK],
+                [each.scorecard.to_bytes() for each in (self._hour, self._week)],
             )
         )
 
@@ -230,6 +252,10 @@ class CtrPredictor:
         if saved.model:
             found._walk.model = CtrModel.from_bytes(saved.model)
         found.last_day, found.scorecard = saved.last_day, Scorecard.from_bytes(saved.card)
+        for name, values in zip(WEEK, saved.week, strict=False):
+            setattr(found._week, name, _array(getattr(found._week, name), values))
+        if saved.cards:
+            found._hour.scorecard, found._week.scorecard = map(Scorecard.from_bytes, saved.cards)
         return found
 
     def _numbers(self, keys: Sequence[Key]) -> Ints:
@@ -237,6 +263,7 @@ class CtrPredictor:
         new = [key for key in dict.fromkeys(keys) if key not in self._series]
         if new:
             self._walk.extend(*self._described(new, self._campaigns))
+            self._week.extend(np.array([_wait(campaign) for campaign, _ in new], dtype=np.int64))
             for key in new:
                 self._series[key] = len(self._series)
         return np.array([self._series[key] for key in keys], dtype=np.int64)
@@ -262,11 +289,19 @@ class CtrPredictor:
         return self._walk.intervals.interval(rate, shape, trials)
 
 
+def _wait(campaign: str) -> int:
+    """The days that a campaign's first week waits, spread evenly over campaigns."""
+    return crc32(campaign.encode("utf-8", "surrogatepass")) % horizons.DAYS
+
+
 def _restore(walk: Walk, name: str, values: bytes) -> None:
-    blank = attrgetter(name)(walk)
+    _set(walk, name, _array(attrgetter(name)(walk), values))
+
+
+def _array(blank: np.ndarray, values: bytes) -> np.ndarray:
     if len(values) != blank.nbytes:
         raise ValueError("the state of CTR predictions is of other hypotheses")
-    _set(walk, name, np.frombuffer(values, dtype=blank.dtype).reshape(blank.shape).copy())
+    return np.frombuffer(values, dtype=blank.dtype).reshape(blank.shape).copy()
 
 
 def _set(walk: Walk, name: str, values: np.ndarray) -> None:

@@ -23,6 +23,7 @@ MODEL: Final = "model"
 SERVED: Final = "served"
 PREDICTORS: Final = (DEFAULT, MODEL, SERVED, *BASELINES)
 NEVER: Final = np.iinfo(np.int64).max
+GREATEST_RATE: Final = 0.999
 
 
 class LearningConfig(msgspec.Struct, frozen=True):
@@ -44,6 +45,21 @@ class Predicted(msgspec.Struct, frozen=True, eq=False):
     series: Ints
     rates: dict[str, Floats]
     shape: Floats
+
+
+def judged(
+    intervals: AdaptiveIntervals, said: Predicted, impressions: Floats, clicks: Floats, levels: Floats | None = None
+) -> tuple[dict[str, Scored], Ints, Floats]:
+    """What was said beside what happened, with intervals around the rates that have them; and the default's bands and
+    centralities, [r] each (``AdaptiveIntervals.covers``).
+    """
+    scored = {name: Scored(rate) for name, rate in said.rates.items()}
+    for name in (MODEL, SERVED, DEFAULT):
+        rate = said.rates[name]
+        covered, band, central = intervals.covers(rate, said.shape, impressions, clicks, levels)
+        exact = covered_share(clicks, *moments(rate, said.shape, impressions), intervals.inside)
+        scored[name] = Scored(rate, covered, exact)
+    return scored, band, central
 
 
 class Walk:
@@ -97,7 +113,26 @@ class Walk:
             self.model = model
             self.trained += 1
         rate, shape = self.default.predict(series)
-        model_rate = self.modelled(series, rate, shape)
+        return self._predicted(window, series, rate, self.modelled(series, rate, shape), shape)
+
+    def predict_ahead(self, window: int, series: Ints, steps: float, impressions: Floats, clicks: Floats) -> Predicted:
+        """Predictions for a window so many steps after the coming one, given what that has shown so far, [r] each."""
+        shown = impressions[:, None], np.minimum(clicks, impressions)[:, None]
+        rate, shape = (one[:, 0] for one in self.default.predict_ahead(series, (steps,), *shown))
+        return self._predicted(window, series, rate, self.at_odds(rate, self.odds(series)), shape)
+
+    def odds(self, series: Ints) -> Floats:
+        """The model's rates in the coming window over the default's, by which it changes those of any other."""
+        rate, shape = self.default.predict(series)
+        return self.modelled(series, rate, shape) / rate
+
+    @staticmethod
+    def at_odds(rate: Floats, odds: Floats) -> Floats:
+        """The default's rates as the model changes them."""
+        changed: Floats = np.minimum(rate * odds, GREATEST_RATE)
+        return changed
+
+    def _predicted(self, window: int, series: Ints, rate: Floats, model_rate: Floats, shape: Floats) -> Predicted:
         served = np.where(self.promoted(series), model_rate, rate)
         rates = {DEFAULT: rate, MODEL: model_rate, SERVED: served, **self.baselines.predict(series)}
         return Predicted(window, series, rates, shape)
@@ -116,7 +151,7 @@ class Walk:
         group = self.platform[series]
         shown = impressions > 0
         self.first[series[shown]] = np.minimum(self.first[series[shown]], window)
-        scored, band, central = self._intervals(said, impressions, clicks)
+        scored, band, central = judged(self.intervals, said, impressions, clicks)
         if card is not None:
             names = [self.platforms[at] for at in group.tolist()]
             ages = (window - np.minimum(self.first[series], window)).astype(np.float64)
@@ -129,15 +164,6 @@ class Walk:
             self._trainer.add(window, self.features.of(series, rate, shape), impressions, clicks, rate)
         for learner in (self.features, self.baselines, self.default):
             learner.advance(series, impressions, clicks)
-
-    def _intervals(self, said: Predicted, n: Floats, k: Floats) -> tuple[dict[str, Scored], Ints, Floats]:
-        scored = {name: Scored(rate) for name, rate in said.rates.items()}
-        for name in (MODEL, SERVED, DEFAULT):
-            rate = said.rates[name]
-            covered, band, central = self.intervals.covers(rate, said.shape, n, k)
-            exact = covered_share(k, *moments(rate, said.shape, n), self._config.inside)
-            scored[name] = Scored(rate, covered, exact)
-        return scored, band, central
 
     def _judge(self, said: Predicted, group: Ints, n: Floats, k: Floats) -> None:
         model = np.clip(said.rates[MODEL], LEAST_RATE, 1 - LEAST_RATE)

@@ -17,7 +17,7 @@ NUMBERS: Final = ("rows", "log loss default", "model", "platform mean", "pred/ac
 def show(found: "Sequence[Held]", *, as_json: bool) -> None:
     """Print scorecards by partition. Raises ``ParallaxError`` where there is none."""
     if not found:
-        raise ParallaxError("Redis holds no scorecard: a worker writes one once a day has been learned")
+        raise ParallaxError("Redis holds no scorecard of that horizon: a worker writes one once it has been scored")
     if as_json:
         for one in found:
             stored = one.stored

@@ -7,20 +7,26 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import click
 
-from stream_app.cli.shell import plot_option, printable, quiet, server_settings
+from stream_app.cli.shell import horizon_option, plot_option, printable, quiet, server_settings
 
 if TYPE_CHECKING:
     from core.learning.measures import Measures
     from schemas.scorecard import LearnedScorecard
 
+NAMES: Final = {"1h": "hour", "1d": "day", "7d": "week"}
+
 
 @click.command(short_help="Print how well the live CTR predictions have done.")
 @click.option("--format", "style", type=click.Choice(["table", "json"]), default="table", show_default=True)
+@horizon_option
 @plot_option
 @click.pass_context
-def scorecard(ctx: click.Context, style: Literal["table", "json"], plot: Path | None) -> None:
+def scorecard(ctx: click.Context, style: Literal["table", "json"], horizon: str, plot: Path | None) -> None:
     """Print the scorecard of all partitions: every prediction of a day, judged once when the day had closed, beside
     the baselines on the same rows.
+
+    With --horizon 7d each campaign's week after week on each platform; with 1h one hour a day of those that report
+    hours.
     """
     from stream_app import scorecards
 
@@ -30,29 +36,30 @@ def scorecard(ctx: click.Context, style: Literal["table", "json"], plot: Path | 
 
         checked_target(plot)
     cards = scorecards.newest(server_settings(ctx))
-    report = _report(cards)
+    report = _report(cards, horizon)
     if style == "json":
         import msgspec
 
         click.echo(msgspec.json.encode(report))
-    elif not cards:
-        click.echo("no day has been scored")
+    elif not report["rows"]:
+        click.echo(f"no {NAMES[horizon]} has been scored")
     else:
         _print(report)
     if plot is not None:
-        _plot(plot, cards, report["verdict"])
+        _plot(plot, cards, horizon, report["verdict"])
     sys.stdout.flush()
 
 
-def _plot(path: Path, cards: "dict[int, LearnedScorecard]", verdict: list[str]) -> None:
+def _plot(path: Path, cards: "dict[int, LearnedScorecard]", horizon: str, verdict: list[str]) -> None:
     from stream_app import plots
     from stream_app.errors import ParallaxError
     from stream_app.scorecards import merged
 
-    card = merged(cards.values())
+    card = merged(cards.values(), horizon)
     if card is None:
-        raise ParallaxError(f"no day has been scored, so {path} was not written")
-    plots.write(path, plots.Plot(card, "CTR predictions of the stream, one day ahead", verdict, _date, "day"))
+        raise ParallaxError(f"no {NAMES[horizon]} has been scored, so {path} was not written")
+    title = f"CTR predictions of the stream, one {NAMES[horizon]} ahead"
+    plots.write(path, plots.Plot(card, title, verdict, _date, "day"))
 
 
 def _date(day: int) -> date:
@@ -61,21 +68,22 @@ def _date(day: int) -> date:
     return date.fromisoformat(iso_date(day))
 
 
-def _report(cards: "dict[int, LearnedScorecard]") -> dict[str, Any]:
+def _report(cards: "dict[int, LearnedScorecard]", horizon: str) -> dict[str, Any]:
     from core.learning import walk
     from core.learning.baselines import BASELINES
     from core.learning.measures import TEST, curve, measures, verdict
     from schemas.calendar import iso_date
     from stream_app.scorecards import merged, summary
 
-    card = merged(cards.values())
+    card = merged(cards.values(), horizon)
     if card is None:
-        return {"partitions": {}, "rows": 0, "verdict": ["no window was scored"]}
+        return {"horizon": horizon, "partitions": {}, "rows": 0, "verdict": ["no window was scored"]}
     comparisons, lines = verdict(card, walk.DEFAULT, walk.MODEL, BASELINES)
     judged = measures(card)
     return {
         # By platform they are among the segments, with all measures.
-        **{key: value for key, value in summary(list(cards.values())).items() if key != "by_platform"},
+        **{key: value for key, value in summary(list(cards.values()), horizon).items() if key != "by_platform"},
+        "horizon": horizon,
         "partitions": {
             str(partition): {
                 "first_day": iso_date(one.first_day),
@@ -102,8 +110,8 @@ def _print(report: dict[str, Any]) -> None:
 
     judged: list[Measures] = list(report["summary"].values())
     click.echo(
-        f"{report['rows']:,} predictions of a day, {report['impressions']:,} impressions, {report['days']} days up to"
-        f" {report['last_day']}; {len(report['partitions'])} partitions"
+        f"{report['rows']:,} predictions of one {NAMES[report['horizon']]}, {report['impressions']:,} impressions,"
+        f" {report['days']} days up to {report['last_day']}; {len(report['partitions'])} partitions"
     )
     click.echo()
     show_measures(judged, report["segments"], report["calibration_curve"]["served"])

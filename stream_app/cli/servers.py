@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import click
 
-from stream_app.cli.shell import printable, quiet, server_settings, settings_of
+from stream_app.cli.shell import horizon_option, printable, quiet, server_settings, settings_of
 from stream_app.errors import ParallaxError, ServerAbsent, SetupError
 
 if TYPE_CHECKING:
@@ -154,7 +154,10 @@ def health(ctx: click.Context) -> None:
 @click.argument("campaign", required=False)
 @click.option("--window", default="24h", show_default=True)
 @click.option("--kind", type=click.Choice(["insight", "prediction"]), default="insight", show_default=True)
-@click.option("--scorecard", is_flag=True, help="The scorecard of each partition, instead of a campaign's values.")
+@click.option(
+    "--scorecard", is_flag=True, help="Each partition's scorecard of a horizon, instead of a campaign's values."
+)
+@horizon_option
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on one line; of scorecards one a partition.")
 @click.pass_context
 def hot(
@@ -163,6 +166,7 @@ def hot(
     window: str,
     kind: Literal["insight", "prediction"],
     scorecard: bool,
+    horizon: str,
     as_json: bool,
 ) -> None:
     """Print what Redis holds of a campaign: value, age, freshness and time to live. Exit code 1 when it has none.
@@ -178,7 +182,7 @@ def hot(
     if campaign is None:
         from stream_app.cli.hot_scorecard import show
 
-        show(asyncio.run(_scorecards(settings)), as_json=as_json)
+        show(asyncio.run(_scorecards(settings, horizon)), as_json=as_json)
         return
     found = asyncio.run(_get(settings, campaign, window, kind))
     if found is None:
@@ -209,11 +213,11 @@ async def _get(
         return await store.get(campaign, window, kind)
 
 
-async def _scorecards(settings: "Settings") -> "list[Held]":
+async def _scorecards(settings: "Settings", horizon: str) -> "list[Held]":
     from stream_app.hot_scorecards import read
 
     async with _hot_store(settings) as store:
-        return await read(store, settings.partitions)
+        return await read(store, settings.partitions, horizon)
 
 
 @contextlib.asynccontextmanager

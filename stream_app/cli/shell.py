@@ -26,6 +26,13 @@ plot_option: Final = click.option(
     type=click.Path(path_type=Path),
     help="Draw the scorecard too, as FILE.png, FILE.svg or FILE.html.",
 )
+horizon_option: Final = click.option(
+    "--horizon",
+    type=click.Choice(["1h", "1d", "7d"]),
+    default="1d",
+    show_default=True,
+    help="How far ahead the forecasts that are scored reach.",
+)
 DATE: Final = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 
 
