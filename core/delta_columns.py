@@ -143,6 +143,7 @@ class DeltaBatch:
                 (),
                 event.currency or account.currency,
                 zone,
+                event.account_id,
             )
         )
 
@@ -158,6 +159,7 @@ class DeltaBatch:
             event.segments,
             event.currency,
             event.zone,
+            event.account_id,
         )
         self._key_index.append(self._key(key))
         self._positions.append((offset, index, event.observed_ms))

@@ -45,6 +45,7 @@ class Fact(NamedTuple):
     observed_ms: int
     report: str
     values: Values
+    account_id: str
     currency: str
     zone: str
     utc_hour: int
@@ -52,7 +53,9 @@ class Fact(NamedTuple):
 
 
 class DayView(NamedTuple):
-    """A block's content for its campaign. ``basis`` names what the day's totals rest on: snapshot, delta, or both."""
+    """A block's content for its campaign. ``basis`` names what the day's totals rest on: snapshot, delta, or both.
+    ``account_id`` is the greatest that snapshots name, else that deltas name.
+    """
 
     totals: Totals | None
     hours: tuple[tuple[int, Totals], ...]
@@ -78,9 +81,8 @@ def facts(block: Block, panes: Panes) -> list[Fact]:
         hour, until = -1, cell.observed_ms
         if key.hour >= 0:
             hour, until = cell.start_ms // HOUR_MS, min(cell.observed_ms, cell.start_ms + HOUR_MS)
-        found.append(
-            Fact(view, entity, cell.observed_ms, key.report, cell.values, cell.currency, cell.zone, hour, until)
-        )
+        origin = cell.account_id, cell.currency, cell.zone
+        found.append(Fact(view, entity, cell.observed_ms, key.report, cell.values, *origin, hour, until))
     for row in block.pane_rows:
         pane = panes.key(row)
         names = tuple(name for name, _ in pane.segments)
@@ -88,7 +90,8 @@ def facts(block: Block, panes: Panes) -> list[Fact]:
         values, as_of = panes.values(row)
         if values != NOTHING:
             until = (pane.hour + 1) * HOUR_MS
-            found.append(Fact(view, (row,), as_of, "", values, pane.currency, pane.zone, pane.hour, until))
+            origin = pane.account_id, pane.currency, pane.zone
+            found.append(Fact(view, (row,), as_of, "", values, *origin, pane.hour, until))
     return found
 
 
@@ -144,7 +147,7 @@ def day_view(block: Block, panes: Panes) -> DayView:
         in_hour, _ = _resolve(by_hour[hour], currency)
         if in_hour is not None:
             hours.append((hour, in_hour))
-    accounts = {cell.account_id for cell in block.cells.values() if cell.account_id}
+    accounts = [(-fact.view.basis, fact.account_id) for fact in found if fact.account_id]
     zone = max((fact.zone for fact in found), default="")
     start_ms = start_of_day(block.day, zone)
     as_of = max((fact.observed_ms for fact in found), default=0)
@@ -156,7 +159,7 @@ def day_view(block: Block, panes: Panes) -> DayView:
         basis="+".join(
             name for basis, name in ((SNAPSHOT_BASIS, "snapshot"), (DELTA_BASIS, "delta")) if basis in bases
         ),
-        account_id=max(accounts, default=""),
+        account_id=max(accounts, default=(0, ""))[1],
         zone=zone,
         start_ms=start_ms,
         as_of_ms=as_of,

@@ -25,7 +25,10 @@ Ints = NDArray[np.int64]
 
 
 class PaneKey(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """Where a delta is added: its platform campaign and calendar day, UTC hour, level, segments and currency."""
+    """Where a delta is added: its platform campaign and calendar day, UTC hour, level, segments, currency and account.
+
+    On the wire the account is there where a row named one.
+    """
 
     platform: Platform
     campaign_id: str
@@ -36,6 +39,7 @@ class PaneKey(msgspec.Struct, frozen=True, array_like=True, gc=False):
     segments: tuple[tuple[str, str], ...]
     currency: str
     zone: str
+    account_id: str = ""
 
 
 class SnapshotRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -122,7 +126,7 @@ def decode(payload: bytes) -> Envelope:
 
 def encode_pane_key(key: PaneKey) -> bytes:
     """Msgpack of the key: equal keys give equal bytes."""
-    return _encoder.encode(key)
+    return _encoder.encode(key if key.account_id else msgspec.structs.astuple(key)[:-1])
 
 
 def decode_pane_key(payload: bytes) -> PaneKey:

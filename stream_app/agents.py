@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from schemas import topics as names
 from stream_app.health import status
-from stream_app.metrics import CONTENT_TYPE, render
+from stream_app.metrics import CONTENT_TYPE, page
 from stream_app.model_follower import DAILY
 from stream_app.retraining import Retrainer
 from stream_app.topics import name
@@ -64,7 +64,7 @@ def attach(app: "ParallaxApp") -> None:
     @app.page("/metrics")
     async def metrics(_web: Any, _request: Any) -> Any:
         # As a header, for its character set is no part of what aiohttp calls the content type.
-        return app.web.bytes(render(status(app)), headers={"Content-Type": CONTENT_TYPE})
+        return app.web.bytes(page(status(app)), headers={"Content-Type": CONTENT_TYPE})
 
     @app.task  # type: ignore[untyped-decorator]
     async def checkpoint() -> None:

@@ -1,13 +1,13 @@
-"""Reading ``insights.latest`` for the campaigns that are live: without a group, committed transactions alone, from the
-beginning to the present end and then on.
+"""Reading ``insights.latest`` for the campaigns that are live: without a group, committed transactions alone, from
+where the last snapshot ends, or from the beginning, to the present end and then on.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final, Generic, Protocol, Self, TypeVar
 
 import msgspec
-from confluent_kafka import OFFSET_BEGINNING, KafkaError, Message, TopicPartition
+from confluent_kafka import KafkaError, Message, TopicPartition
 
 from core.learning.live_campaigns import LiveCampaigns
 from schemas import insight as insight_codec
@@ -17,8 +17,9 @@ from schemas.insight import CrossPlatformInsight
 from schemas.patterns import WINDOW
 from stream_app.domain import insight_config
 from stream_app.errors import ServerAbsent, SetupError
-from stream_app.extent import UNSETTLED, ExtentReader
+from stream_app.extent import UNSETTLED, Extent, ExtentReader
 from stream_app.groupless import groupless
+from stream_app.live_snapshot import Snapshot, load, snapshot_file, store, topic_id
 from stream_app.settings import Settings
 from stream_app.topics import DERIVED_MAX_BYTES, name
 
@@ -76,6 +77,7 @@ class LiveInsights(Generic[Fed]):
         self.records = self.malformed = 0
         self._settings, self._servers = settings, settings.kafka_bootstrap
         self._topic = name(settings, names.INSIGHTS_LATEST)
+        self._topic_id = ""
         self._reached: dict[int, int] = {}
         sizes = {
             "fetch.wait.max.ms": 100,
@@ -91,19 +93,47 @@ class LiveInsights(Generic[Fed]):
         self._consumer.close()
 
     def catch_up(self, progress: Progress | None = None) -> None:
-        """Read all that the topic holds now. ``progress`` gets the offsets passed and how many there are."""
+        """Read all that the topic holds now and that the snapshot does not know. ``progress`` gets the offsets passed
+        and how many there are.
+        """
         with ExtentReader(self._settings) as reader:
-            bounds = {extent.partition: (extent.start, extent.end) for extent in reader.whole(self._topic)}
-        self._consumer.assign([TopicPartition(self._topic, partition, OFFSET_BEGINNING) for partition in bounds])
-        total, heard = sum(high - low for low, high in bounds.values()), time.monotonic()
-        while any(self._reached.get(partition, low) < high for partition, (low, high) in bounds.items()):
+            extents = {extent.partition: extent for extent in reader.whole(self._topic)}
+        starts = self._restored(extents)
+        self._reached = dict(starts)
+        ends = {partition: extent.end for partition, extent in extents.items()}
+        self._consumer.assign([TopicPartition(self._topic, partition, start) for partition, start in starts.items()])
+        total, heard = sum(ends[partition] - start for partition, start in starts.items()), time.monotonic()
+        while any(self._reached[partition] < end for partition, end in ends.items()):
             if self.poll(POLL_S):
                 heard = time.monotonic()
             elif time.monotonic() - heard > STALLED_S:
                 raise ServerAbsent(f"Kafka at {self._servers} gives nothing of topic {self._topic}: is it down?")
             if progress is not None:
-                passed = (self._reached.get(partition, low) - low for partition, (low, _) in bounds.items())
+                passed = (self._reached[partition] - start for partition, start in starts.items())
                 progress(min(total, sum(passed)), total)
+
+    def _restored(self, extents: Mapping[int, Extent]) -> dict[int, int]:
+        """Where to read from, by partition, with the campaigns of the snapshot if it is one of these."""
+        starts = {partition: extent.start for partition, extent in extents.items()}
+        if not isinstance(self.campaigns, LiveCampaigns):
+            return starts
+        self._topic_id = topic_id(self._settings, self._topic)
+        snapshot = load(snapshot_file(self._settings))
+        if snapshot is None or not self._topic_id or snapshot.topic_id != self._topic_id:
+            return starts
+        offsets = snapshot.offsets
+        if not all(partition in extents and offset <= extents[partition].end for partition, offset in offsets.items()):
+            return starts
+        try:
+            self.campaigns.restore(snapshot.campaigns)
+        except ValueError:
+            return starts
+        return {partition: max(start, offsets.get(partition, start)) for partition, start in starts.items()}
+
+    def keep(self) -> None:
+        """Let the next start with live campaigns go on from here. Raises ``OSError``."""
+        if self._topic_id and isinstance(self.campaigns, LiveCampaigns):
+            store(snapshot_file(self._settings), Snapshot(self._topic_id, self._reached, self.campaigns.dump()))
 
     def poll(self, seconds: float) -> int:
         """Take what comes within this time; how much came."""

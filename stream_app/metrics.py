@@ -1,4 +1,5 @@
-"""A worker's state in Prometheus' text format: the numbers of its health page (``stream_app.health``), and no others.
+"""A worker's state in Prometheus' text format: the numbers of its health page (``stream_app.health``), and what the
+client library tells of any process.
 
 What a worker counts since its start is a counter. What its partitions hold is a gauge, for it moves with them: sums
 over all workers are the application's.
@@ -7,7 +8,7 @@ over all workers are the application's.
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import GC_COLLECTOR, PLATFORM_COLLECTOR, PROCESS_COLLECTOR, CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.registry import Collector
@@ -20,10 +21,20 @@ PREFIX: Final = "parallax_"
 Samples = Iterable[tuple[tuple[str, ...], float | None]]
 
 
+def page(status: Mapping[str, Any]) -> bytes:
+    """The page of a worker with a status, for the process that this is."""
+    return render(status) + _exposed(PROCESS_COLLECTOR, PLATFORM_COLLECTOR, GC_COLLECTOR)
+
+
 def render(status: Mapping[str, Any]) -> bytes:
-    """The page of a status."""
+    """The part of the page that a status gives."""
+    return _exposed(_Status(status))
+
+
+def _exposed(*collectors: Collector) -> bytes:
     registry = CollectorRegistry()
-    registry.register(_Status(status))
+    for collector in collectors:
+        registry.register(collector)
     return generate_latest(registry)
 
 

@@ -1,8 +1,8 @@
 """The patterns of winning campaigns, kept rolling: ``patterns.cross-platform`` and the ``patterns`` cache follow what
 ``insights.latest`` says of campaigns.
 
-What an account's patterns are is a function of the insights: the follower keeps nothing else, and one that starts
-again publishes only what differs from what the topic holds.
+What an account's patterns are is a function of the insights: the follower keeps a snapshot of these and nothing else,
+and one that starts again reads on from there and publishes only what differs from what the topic holds.
 """
 
 import asyncio
@@ -35,11 +35,15 @@ EVERY: Final = Duration(300_000)
 """Where ``PARALLAX_PATTERNS_EVERY`` is not set."""
 LOOK_S: Final = 60.0
 """How often topic and cache are looked after: what one of them did not take, or holds otherwise."""
+KEEP_S: Final = 600.0
+"""How old the snapshot from which the next follower goes on may become before a round takes another."""
 HALF_LIFE_S: Final = TTL_SECONDS["patterns"] / 2
 
 
 class Round(msgspec.Struct, frozen=True):
-    """What a round did: accounts computed and published, campaigns that are live, why some were not sent."""
+    """What a round did: accounts computed and published, campaigns that are live, why some were not sent and why there
+    is no snapshot.
+    """
 
     computed: int
     published: int
@@ -47,13 +51,15 @@ class Round(msgspec.Struct, frozen=True):
     campaigns: int
     seconds: float
     failure: str = ""
+    no_snapshot: str = ""
 
     def __str__(self) -> str:
         told = (
             f"{self.campaigns:,} campaigns of {self.accounts:,} accounts: {self.computed:,} patterns computed,"
             f" {self.published:,} published, in {self.seconds:.2f} s"
         )
-        return f"{told}; not sent: {self.failure}" if self.failure else told
+        told += f"; not sent: {self.failure}" if self.failure else ""
+        return told + (f"; no snapshot: {self.no_snapshot}" if self.no_snapshot else "")
 
 
 def cache_key(account: str, min_roas: float) -> str:
@@ -92,6 +98,7 @@ class PatternsFollower:
         self._payloads: dict[str, bytes] = {}
         self._sent: dict[str, bytes] = {}
         self._stored: dict[str, float] = {}
+        self._keep_at = -float("inf")
 
     def run(self, ended: Callable[[], bool] = lambda: False) -> None:
         """Raises ``ServerAbsent`` and ``SetupError`` where it cannot begin."""
@@ -137,6 +144,7 @@ class PatternsFollower:
         sending = send_all(self._settings, outgoing, DERIVED_MAX_BYTES) if outgoing else None
         failure = "" if sending is None or not sending.failures else sending.failures[0]
         self._store(changed)
+        no_snapshot = self._keep(insights)
         self._told(
             Round(
                 computed=len(changed),
@@ -145,12 +153,25 @@ class PatternsFollower:
                 campaigns=len(campaigns),
                 seconds=time.monotonic() - began,
                 failure=failure,
+                no_snapshot=no_snapshot,
             )
         )
         if failure:
             return set(changed)
         self._sent = dict(self._payloads)
         return set()
+
+    def _keep(self, insights: LiveInsights[LiveCampaigns]) -> str:
+        """Take a snapshot if one is due; why there is none."""
+        now = self._clock()
+        if now < self._keep_at:
+            return ""
+        try:
+            insights.keep()
+        except OSError as error:
+            return str(error)
+        self._keep_at = now + KEEP_S
+        return ""
 
     def _store(self, accounts: Collection[str]) -> None:
         """Let the cache have what was computed; what it does not take is tried again at the next look."""

@@ -156,6 +156,7 @@ def deltas(draw: st.DrawFn) -> Fact:
         "ad_group_id": ad_group,
         "ad_id": ad,
         "currency": draw(st.sampled_from(("USD", "USD", "EUR", ""))),
+        "account_id": draw(st.sampled_from(("", "77", "88"))),
         **draw(measures()),
     }
     if draw(st.integers(0, 3)) == 0:

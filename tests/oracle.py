@@ -74,6 +74,7 @@ def _rows(history: Iterable[Fact]) -> list[Row]:
             "entity": (level, segments, wire["period_start"] if hourly else None),
             "observed": wire.get("observed_at", fact.arrival),
             "report": wire.get("report", ""),
+            "account": wire["account_id"],
             "currency": wire["currency"],
             "values": {name: wire[name] for name in METRICS if wire.get(name) is not None},
         }
@@ -156,6 +157,28 @@ def window_totals(history: History) -> dict[WindowName, Flat]:
             first = datetime.fromordinal(datetime.fromisoformat(start).toordinal() - 6).date().isoformat()
             windows[campaign, "7d", first].append(flat)
     return {name: added(flats) for name, flats in windows.items()}
+
+
+def window_accounts(history: History) -> dict[WindowName, dict[str, set[str]]]:
+    """Of the windows of days, by platform, the accounts of its platform campaigns' days: each has the greatest that
+    its snapshots name, or that its deltas name where those name none.
+    """
+    canonical = _links(history)
+    named: dict[Any, list[tuple[bool, str]]] = defaultdict(list)
+    days: dict[str, set[str]] = defaultdict(set)
+    for row in _rows(history):
+        campaign = canonical.get(row["owner"], ":".join(row["owner"]))
+        days[campaign].add(row["day"])
+        is_snapshot = not row["order"][0]
+        named[campaign, row["owner"], row["day"]].append((is_snapshot and row["account"] != "", row["account"]))
+    windows: dict[WindowName, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
+    for (campaign, (platform, _), day), accounts in named.items():
+        account = max(accounts)[1]
+        for end in set(_next_days(day, 7)) & days[campaign]:
+            first = datetime.fromordinal(datetime.fromisoformat(end).toordinal() - 6).date().isoformat()
+            windows[campaign, "7d", first][platform] |= {account} - {""}
+        windows[campaign, "24h", day][platform] |= {account} - {""}
+    return {name: dict(platforms) for name, platforms in windows.items()}
 
 
 def added(flats: Iterable[Flat]) -> Flat:

@@ -7,7 +7,7 @@ from core.ingest import Ingest
 from core.offline import Computed, compute
 from schemas import insight as insight_codec
 from tests.histories import History, Sources, arrange, examples, histories
-from tests.oracle import ends, window_totals
+from tests.oracle import ends, window_accounts, window_totals
 from tests.pipeline import CONFIG, Pipeline, Step, flat, schedules
 
 workers = st.tuples(st.integers(1, 3), st.integers(1, 3))
@@ -28,6 +28,19 @@ def test_the_offline_computation_equals_a_brute_force_count(history: History) ->
     computed = offline(arrange(history))
     found = {(each.campaign_id, each.window, each.window_start): flat(each) for each in computed.insights}
     assert found == window_totals(history)
+
+
+@examples(60)
+@given(histories())
+def test_platforms_name_the_accounts_of_their_rows(history: History) -> None:
+    found = {
+        (each.campaign_id, each.window, each.window_start): {
+            platform: set(part.accounts) for platform, part in each.platform_breakdown.items()
+        }
+        for each in offline(arrange(history)).insights
+        if each.window != "1h"
+    }
+    assert found == window_accounts(history)
 
 
 @examples(60)

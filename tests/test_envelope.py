@@ -17,6 +17,8 @@ PANE_KEY_BYTES = bytes.fromhex(
     "99aa676f6f676c655f616473a53132303231cd5027ce000783a8a167a1619192a6646576696365a66d6f62696c65"
     "a3455552ad4575726f70652f4265726c696e"
 )
+OWNED_PANE_KEY = msgspec.structs.replace(PANE_KEY, account_id="77")
+OWNED_PANE_KEY_BYTES = b"\x9a" + PANE_KEY_BYTES[1:] + b"\xa277"
 ENVELOPE = Envelope(
     topic="ads.metrics.google",
     partition=3,
@@ -80,6 +82,8 @@ def test_version_1_of_an_envelope_is_for_ever() -> None:
 def test_version_1_of_a_pane_key_is_for_ever() -> None:
     assert envelope.encode_pane_key(PANE_KEY) == PANE_KEY_BYTES
     assert envelope.decode_pane_key(PANE_KEY_BYTES) == PANE_KEY
+    assert envelope.encode_pane_key(OWNED_PANE_KEY) == OWNED_PANE_KEY_BYTES
+    assert envelope.decode_pane_key(OWNED_PANE_KEY_BYTES) == OWNED_PANE_KEY
 
 
 def test_columns_that_no_row_carries_read_as_absent() -> None:

@@ -1,6 +1,8 @@
 """``/metrics``: what the health page says, in Prometheus' format, as Prometheus' own parser reads it."""
 
 import itertools
+import platform
+import time
 import urllib.request
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -179,7 +181,7 @@ def test_the_scorecard_is_there_by_platform_and_predictor(idle: dict[str, Any]) 
 def test_a_worker_serves_the_page(kafka: str, redis_server: tuple[str, int], tmp_path: Path) -> None:
     """Scenario: a worker has read some days, among them rows that are dead letters, and is idle.
 
-    Expectation: its page agrees with its health page.
+    Expectation: its page agrees with its health page, and tells of its process.
     """
     with Live(kafka, redis_server, tmp_path, redis_db=6) as app:
         worker, feed = app.start(), Feed(app.settings)
@@ -208,11 +210,24 @@ def test_a_worker_serves_the_page(kafka: str, redis_server: tuple[str, int], tmp
         assert value(samples, "published_insights_total") > 0
         assert value(samples, "ingest_records_total") == feed.count
         assert sum(number for (name, _), number in samples.items() if "ingest_dead_letters" in name) > 0
+        own = {name: number for (name, labels), number in samples.items() if not labels}
+        (info,) = (dict(labels) for name, labels in samples if name == "python_info")
+        assert info["version"] == platform.python_version()
+        assert {f"python_gc_collections_total/{generation}" for generation in range(3)} == {
+            f"{name}/{dict(labels)['generation']}" for name, labels in samples if name == "python_gc_collections_total"
+        }
+        assert 0 < own["process_open_fds"] < own["process_max_fds"]
+        assert own["process_virtual_memory_bytes"] > own["process_resident_memory_bytes"] > 10_000_000
+        told = worker.status()
+        assert told is not None
+        assert own["process_start_time_seconds"] == pytest.approx(time.time() - told["uptime_seconds"], abs=60)
+        assert page()["process_cpu_seconds_total", frozenset()] >= own["process_cpu_seconds_total"] > 0
 
 
 def agree(samples: Samples, told: dict[str, Any]) -> bool:
     expected = parsed(render(told))
     moving = ("parallax_uptime", "parallax_checkpoint")
-    return samples.keys() == expected.keys() and all(
+    ours = {key for key in samples if not key[0].startswith(("process_", "python_"))}
+    return ours == expected.keys() and all(
         samples[key] == expected[key] for key in expected if not key[0].startswith(moving)
     )

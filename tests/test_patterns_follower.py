@@ -4,6 +4,7 @@ import threading
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -16,7 +17,9 @@ from schemas import patterns as codec
 from schemas.insight import CrossPlatformInsight, Version
 from stream_app import topics
 from stream_app.caches import Caches
-from stream_app.patterns_follower import HALF_LIFE_S, LOOK_S, PatternsFollower, Round, cache_key, published
+from stream_app.live_insights import LiveInsights, live_campaigns
+from stream_app.live_snapshot import snapshot_file
+from stream_app.patterns_follower import HALF_LIFE_S, KEEP_S, LOOK_S, PatternsFollower, Round, cache_key, published
 from stream_app.producer import Outgoing
 from stream_app.sending import BY_KEY, send_all
 from stream_app.settings import Settings
@@ -25,6 +28,11 @@ from tests.test_patterns_commands import insight
 
 pytestmark = [pytest.mark.kafka, pytest.mark.redis]
 EVERY_S = 3_600.0
+
+
+@pytest.fixture(autouse=True)
+def _own_data_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
 
 
 class Rig:
@@ -73,6 +81,7 @@ class Rig:
     @contextmanager
     def following(self) -> Iterator[None]:
         follower = PatternsFollower(self.settings, told=self.rounds.append, clock=lambda: self.now)
+        self._ended.clear()
         thread = threading.Thread(target=follower.run, args=(self._go_on,))
         thread.start()
         try:
@@ -171,3 +180,50 @@ def test_without_redis_the_topic_is_kept_and_the_cache_is_filled_later(
         away[0] = False
         rig.now += LOOK_S
         wait_until("all are there", lambda: len(client.keys("parallax:cache:patterns:*")) == 5)
+
+
+def unread(settings: Settings) -> int:
+    """How many records the next follower would have to read."""
+    with LiveInsights(settings, live_campaigns(settings)) as insights:
+        insights.catch_up()
+        return insights.records
+
+
+def test_the_next_one_goes_on_from_the_snapshot(kafka: str, redis_server: tuple[str, int]) -> None:
+    rig = Rig(kafka, redis_server, patterns_every="1ms")
+    campaigns = some(1, 2, 3, 4, 6)
+    rig.tell(*campaigns[:3])
+    with rig.following():
+        wait_until("the first round", lambda: len(rig.rounds) == 1)
+        assert unread(rig.settings) == 0
+        rig.now += KEEP_S - 1
+        rig.tell(campaigns[3])
+        wait_until("the second round", lambda: len(rig.rounds) == 2)
+        assert unread(rig.settings) == 1
+        rig.now += 1
+        rig.tell(campaigns[4])
+        wait_until("the third round", lambda: len(rig.rounds) == 3)
+        assert unread(rig.settings) == 0
+    before = published(rig.settings)
+    rig.tell(newer(campaigns[0], platform_breakdown={}))
+    with rig.following():
+        wait_until("its first round", lambda: len(rig.rounds) == 4)
+    assert (rig.rounds[3].campaigns, rig.rounds[3].computed) == (4, 5)
+    assert {one: codec.decode(payload).patterns.total_campaigns for one, payload in before.items()} == {
+        **{"all": 5, "meta:0": 3, "meta:1": 2, "tiktok:0": 2, "tiktok:1": 1}
+    }
+    assert rig.accounts() == {"all": 4, "meta:0": 3, "meta:1": 1, "tiktok:0": 2}
+
+
+def test_where_no_snapshot_can_be_taken_patterns_are_published_and_it_is_said(
+    kafka: str, redis_server: tuple[str, int], tmp_path: Path
+) -> None:
+    rig = Rig(kafka, redis_server, datadir=tmp_path / "file")
+    (tmp_path / "file").write_text("no directory")
+    rig.tell(*some(1, 2))
+    with rig.following():
+        wait_until("the first round", lambda: len(rig.rounds) == 1)
+    assert (rig.rounds[0].published, rig.rounds[0].failure) == (5, "")
+    assert "; no snapshot: " in str(rig.rounds[0])
+    assert "directory" in rig.rounds[0].no_snapshot
+    assert not snapshot_file(rig.settings).exists()

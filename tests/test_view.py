@@ -160,6 +160,24 @@ def test_a_day_is_the_accounts_own_date() -> None:
     assert starts == {"1h": "2026-03-08T06:00:00.000Z", "24h": "2026-03-07", "7d": "2026-03-01"}
 
 
+@pytest.mark.parametrize(
+    ("rows", "account", "clicks"),
+    [
+        ([delta("a", clicks=1)], [], 1),
+        ([delta("a", clicks=1), delta("b", account_id="77", clicks=2), delta("c", clicks=4)], ["77"], 7),
+        ([delta("a", account_id="77", clicks=1), delta("b", account_id="88", clicks=2)], ["88"], 3),
+        # The same event once more counts for nothing, whatever it names.
+        ([delta("a", account_id="77", clicks=1), delta("a", account_id="88", clicks=1)], ["77"], 1),
+        ([delta("a", account_id="88", clicks=1), snapshot(account_id="77", clicks=5)], ["77"], 5),
+        ([delta("a", account_id="88", clicks=1), snapshot(clicks=5)], ["88"], 5),
+    ],
+)
+def test_deltas_name_the_account_where_snapshots_do_not(rows: list[Fact], account: list[str], clicks: int) -> None:
+    (day,) = (each for each in insights(*rows) if each.window == "24h")
+    part = day.platform_breakdown["meta"]
+    assert (part.accounts, part.totals.clicks) == (account, clicks)
+
+
 def test_quality_is_a_mean_weighted_by_the_impressions_that_carry_it() -> None:
     rows = [
         snapshot(ad_id="a", impressions=100, quality=4.0),

@@ -20,6 +20,7 @@ from schemas.patterns import ALL, WINDOW
 from schemas.platform import Platform
 
 KEPT: Final = 7
+DUMP_VERSION: Final = 1
 EPOCH: Final = date(1970, 1, 1).toordinal()
 
 
@@ -48,8 +49,18 @@ class _Seen(msgspec.Struct, frozen=True, array_like=True, order=True, gc=False):
     content: bytes
 
 
+class _Dump(msgspec.Struct, frozen=True, array_like=True):
+    """All that ``LiveCampaigns`` knows, and the configuration that decided what it keeps."""
+
+    version: int
+    configuration: tuple[str, int, str, int]
+    newest: int
+    campaigns: dict[str, tuple[_Seen, ...]]
+
+
 _pack: Final = msgspec.msgpack.Encoder().encode
 _unpack: Final = msgspec.msgpack.Decoder(list[_Reported]).decode
+_undump: Final = msgspec.msgpack.Decoder(_Dump).decode
 
 
 class LiveCampaigns:
@@ -84,6 +95,28 @@ class LiveCampaigns:
             held[end] = seen
             newest = sorted(held.values(), reverse=True)[:KEPT]
             self._put(insight.campaign_id, tuple(newest))
+
+    def dump(self) -> bytes:
+        """What has been taken, for ``restore``."""
+        self._sweep()
+        return _pack(_Dump(DUMP_VERSION, self._configuration(), self._newest, self._campaigns))
+
+    def restore(self, payload: bytes) -> None:
+        """Be, from the beginning, what was dumped. Raises ``ValueError`` for another version or configuration, and for
+        bytes that are no dump.
+        """
+        try:
+            dumped = _undump(payload)
+        except msgspec.DecodeError as error:
+            raise ValueError(f"not a dump of live campaigns: {error}") from error
+        if (dumped.version, dumped.configuration) != (DUMP_VERSION, self._configuration()):
+            raise ValueError(f"a dump of version {dumped.version} and {dumped.configuration} is not known here")
+        self._newest = self._swept = dumped.newest
+        for campaign_id, windows in dumped.campaigns.items():
+            self._put(campaign_id, windows)
+
+    def _configuration(self) -> tuple[str, int, str, int]:
+        return self._currency, self._keep, self.window, KEPT
 
     def changed(self) -> list[str]:
         """The accounts whose campaigns have changed since this was asked last, sorted, ``all`` among them."""
