@@ -20,6 +20,7 @@ from core.learning.promotion import (
     judged_once,
     staked,
     standing,
+    succeeding,
     surely,
 )
 
@@ -145,6 +146,38 @@ def test_a_model_that_turned_good_is_not_held_back_for_long() -> None:
 def test_a_lead_among_more_platforms_takes_more() -> None:
     windows = drawn(3, 0.7, 140)
     assert promoted_at(walk(windows)) < promoted_at(walk(windows, among=10))
+
+
+# Models one after another
+
+
+def succession(windows: Sequence[ScoredWindow], every: int, among: int = 1) -> list[Standing]:
+    """The standing after each window, where every so many another model takes over."""
+    found, first = [NOT_YET], 0
+    for at in range(len(windows)):
+        before = found[-1]
+        if at and at % every == 0:
+            first, before = at, succeeding(before, DEFAULT_RULE, among)
+        found.append(standing(windows[max(first, at + 1 - DEFAULT_RULE.windows) : at + 1], before, among=among))
+    return found[1:]
+
+
+def test_of_models_that_are_no_better_none_is_promoted_more_often_than_the_level_says() -> None:
+    runs = 120
+    lucky = sum(promoted_at(succession(drawn(seed, 0.0, 180), 30)) <= 180 for seed in range(runs))
+    assert lucky <= binom.ppf(1 - SURE, runs, DEFAULT_RULE.level)
+
+
+def test_models_that_are_trained_anew_every_month_serve_sooner_than_the_first_one() -> None:
+    """Where each keeps the lead of the one before; and none serves on the day that it comes."""
+    served = []
+    for seed in range(20):
+        found = succession(drawn(seed, 1.0, 180), 30, among=3)
+        assert not any(found[at].promoted for at in range(0, 180, 30))
+        served.append([sum(one.promoted for one in found[at : at + 30]) for at in range(0, 180, 30)])
+    first, *later = np.mean(served, axis=0)
+    assert first < 5
+    assert min(later[1:]) > 10
 
 
 # What serves no longer

@@ -28,6 +28,8 @@ WARM_UP: Final = 7
 """Windows that say how far windows deviate, before anything is staked."""
 GREATEST_RATIO: Final = 4.0
 """The root mean square of the windows over their deviation, beyond which it is taken for no larger."""
+CARRIED: Final = 0.5
+"""Of the capital for promotion, what a model that is trained anew takes over."""
 NOISE: Final = 2.0
 """Standard errors of their sum by which the newest windows may be further out of calibration."""
 
@@ -83,6 +85,18 @@ class Standing(msgspec.Struct, frozen=True):
 NOT_YET: Final = Standing(promoted=False, reason="too few windows")
 
 
+def succeeding(before: Standing, rule: PromotionRule = DEFAULT_RULE, among: int = 1) -> Standing:
+    """The standing of a model that takes the place of another, of a platform ``among`` so many.
+
+    It has shown nothing, so it serves nowhere. But the bet is on whatever model there is: the capital stays, up to
+    ``CARRIED`` of what promotion takes, for else a model that is trained anew every week would never serve.
+    """
+    total = sum(before.capital)
+    most = CARRIED * among / rule.level
+    kept = min(1.0, most / total) if total > 0 else 1.0
+    return msgspec.structs.replace(NOT_YET, capital=tuple(kept * own for own in before.capital))
+
+
 def standing(
     windows: Sequence[ScoredWindow], before: Standing = NOT_YET, rule: PromotionRule = DEFAULT_RULE, among: int = 1
 ) -> Standing:
@@ -95,7 +109,7 @@ def standing(
     """
     latest = windows[-rule.windows :]
     if len(latest) <= min(WARM_UP, rule.windows - 1):
-        return NOT_YET
+        return msgspec.structs.replace(NOT_YET, capital=before.capital)
     goal = among / rule.level
     capital = staked(before.capital, latest[:-1], latest[-1], goal)
     found = _lately(latest, rule)

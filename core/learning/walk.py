@@ -15,7 +15,7 @@ from core.learning.ctr_model import CtrFeatures, CtrModel, CtrModelConfig, CtrTr
 from core.learning.decayed import Ints
 from core.learning.empirical_bayes import DEFAULT_GRID, EmpiricalBayes, Grid
 from core.learning.predictive import Floats, covered_share, moments
-from core.learning.promotion import NOT_YET, PromotionRule, ScoredWindow, standing
+from core.learning.promotion import NOT_YET, PromotionRule, ScoredWindow, standing, succeeding
 from core.learning.scorecard import LEAST_RATE, Scorecard, Scored, bernoulli_losses
 
 DEFAULT: Final = "default"
@@ -101,9 +101,10 @@ class Walk:
         return found
 
     def adopt(self, model: CtrModel | None) -> None:
-        """Judge another model from now on; it serves nowhere until it has earned it."""
+        """Judge another model from now on; it serves nowhere until it has earned it (``promotion.succeeding``)."""
         self.model = model
-        self.standings = [NOT_YET] * len(self.platforms)
+        rule, among = self._config.rule, len(self.platforms)
+        self.standings = [succeeding(before, rule, among) for before in self.standings]
         self.scored = [[] for _ in self.platforms]
 
     def predict(self, window: int, series: Ints) -> Predicted:
