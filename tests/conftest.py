@@ -1,7 +1,17 @@
-"""Fixtures that every suite shares: the real servers, and an application on them."""
+"""Fixtures that every suite shares: the real servers, and an application on them.
 
-from collections.abc import Iterator
+With ``-n`` tests run in several processes. They share one Kafka, and each has a Redis of its own; files of tests that
+are marked ``alone`` come last, one at a time, when all others are done.
+"""
+
+import fcntl
+import os
+import signal
+import tempfile
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Final
 
 import pytest
 
@@ -9,7 +19,63 @@ from stream_app.embedded import RedisServer
 from stream_app.errors import ParallaxError
 from tests.live import Live
 from tests.own_servers import own_redis
-from tests.servers import running_kafka, running_redis
+from tests.servers import KAFKA_VARIABLE, running_kafka, running_redis
+
+TURN_VARIABLE: Final = "PARALLAX_TEST_TURN"
+SHARED: Final = pytest.StashKey[ExitStack]()
+
+
+def pytest_configure() -> None:
+    """A shell has what it runs in the background ignore Ctrl-C, and so would every process that a test interrupts."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """What the processes share is there before they are started, and known to them by their environment."""
+    config = session.config
+    if not config.getoption("numprocesses", None) or hasattr(config, "workerinput"):
+        return
+    shared = config.stash[SHARED] = ExitStack()
+    with tempfile.NamedTemporaryFile(prefix="parallax-turn-", delete=False) as turn:
+        shared.callback(os.unlink, turn.name)
+    os.environ[TURN_VARIABLE] = turn.name
+    try:
+        os.environ[KAFKA_VARIABLE] = shared.enter_context(running_kafka())
+    except ParallaxError as error:
+        pytest.exit(str(error), returncode=error.exit_code)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """The shared server ends when all processes have."""
+    if SHARED in config.stash:
+        config.stash[SHARED].close()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Beside one another, whole files: first those that wait for Kafka, last those that must be alone."""
+    if TURN_VARIABLE not in os.environ:
+        return
+    waiting = {item.path for item in items if "kafka" in getattr(item, "fixturenames", ())}
+    alone = {item.path for item in items if item.get_closest_marker("alone")}
+    items.sort(key=lambda item: (item.path in alone, item.path not in waiting))
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Tests share a turn; one that is to be alone has it for itself. Waiting for it is not part of the test's time."""
+    with _turn(fcntl.LOCK_EX if item.get_closest_marker("alone") else fcntl.LOCK_SH):
+        return (yield)
+
+
+@contextmanager
+def _turn(lock: int) -> Iterator[None]:
+    if TURN_VARIABLE not in os.environ:
+        yield
+        return
+    with Path(os.environ[TURN_VARIABLE]).open("rb") as file:
+        fcntl.flock(file, lock)
+        yield
 
 
 @pytest.fixture(scope="session")
