@@ -19,7 +19,7 @@ from stream_app.embedded import RedisServer
 from stream_app.errors import ParallaxError
 from tests.live import Live
 from tests.own_servers import own_redis
-from tests.servers import KAFKA_VARIABLE, running_kafka, running_redis
+from tests.servers import KAFKA_VARIABLE, redis_provider, running_kafka, running_redis
 
 TURN_VARIABLE: Final = "PARALLAX_TEST_TURN"
 SHARED: Final = pytest.StashKey[ExitStack]()
@@ -41,6 +41,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         shared.callback(os.unlink, turn.name)
     os.environ[TURN_VARIABLE] = turn.name
     try:
+        redis_provider()
         os.environ[KAFKA_VARIABLE] = shared.enter_context(running_kafka())
     except ParallaxError as error:
         pytest.exit(str(error), returncode=error.exit_code)
@@ -53,12 +54,10 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Beside one another, whole files: first those that wait for Kafka, last those that must be alone."""
-    if TURN_VARIABLE not in os.environ:
-        return
-    waiting = {item.path for item in items if "kafka" in getattr(item, "fixturenames", ())}
-    alone = {item.path for item in items if item.get_closest_marker("alone")}
-    items.sort(key=lambda item: (item.path in alone, item.path not in waiting))
+    """Whoever is to be alone waits for all others, so in several processes those come last."""
+    if TURN_VARIABLE in os.environ:
+        alone = {item.path for item in items if item.get_closest_marker("alone")}
+        items.sort(key=lambda item: item.path in alone)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
