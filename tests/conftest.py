@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+from hypothesis import settings
 
 from stream_app.embedded import RedisServer
 from stream_app.errors import ParallaxError
@@ -23,6 +24,10 @@ from tests.servers import KAFKA_VARIABLE, redis_provider, running_kafka, running
 
 TURN_VARIABLE: Final = "PARALLAX_TEST_TURN"
 SHARED: Final = pytest.StashKey[ExitStack]()
+
+# How long an example takes says more about what runs beside it; whatever hangs has the test's timeout.
+settings.register_profile("unhurried", parent=settings.default, deadline=None)
+settings.load_profile("unhurried")
 
 
 def pytest_configure() -> None:
