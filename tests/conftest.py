@@ -31,7 +31,11 @@ settings.load_profile("unhurried")
 
 
 def pytest_configure() -> None:
-    """A shell has what it runs in the background ignore Ctrl-C, and so would every process that a test interrupts."""
+    """A shell has what it runs in the background ignore Ctrl-C, and so would every process that a test interrupts.
+
+    A broker that lives for minutes does not earn back what it costs to compile it well.
+    """
+    os.environ.setdefault("JDK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC")
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
