@@ -9,6 +9,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input --quiet
 UV_VERSION := 0.13.9
 LOCK := compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
 	--no-emit-index-url --no-emit-find-links --extra build
+# Most tests wait for servers and processes most of the time: three at once keep two cores busy.
+ALL_TESTS := -n 3 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo check test bench chaos chaos-long lock clean
@@ -27,9 +29,9 @@ check: $(VENV)/.complete ## lint, format, types, import rules
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
-test: $(VENV)/.complete ## every test, on a real Kafka and a real Redis (ARGS="-k settings")
+test: $(VENV)/.complete ## every test, on a real Kafka and a real Redis (ARGS="-k settings": some, one by one)
 	@$(BIN)/python -m tests.servers
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --durations=15 $(or $(ARGS),$(ALL_TESTS))
 
 bench: $(VENV)/.complete ## throughput and latency beside a plain Faust agent
 	$(BIN)/python -m bench $(ARGS)

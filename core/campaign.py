@@ -198,13 +198,18 @@ class Campaign:
 
 
 def changed_hours(rollup: Rollup, replaced: Rollup | None) -> set[int]:
-    """The UTC hours that a rollup changes: where totals differ or, if its zone or another fact does, all of both."""
+    """The UTC hours that a rollup changes: where totals or what is reported of the hour differ or, if its zone or
+    another fact does, all of both.
+    """
     told = set(rollup.hours)
     if replaced is None:
         return {hour for hour, _ in told}
     before = set(replaced.hours)
-    same = _facts(rollup) == _facts(replaced)
-    return {hour for hour, _ in (told ^ before if same else told | before)}
+    if _facts(rollup) != _facts(replaced):
+        return {hour for hour, _ in told | before}
+    since, until = sorted((replaced.covered_ms, rollup.covered_ms))
+    reported = {hour for hour, _ in told if since < (hour + 1) * HOUR_MS and hour * HOUR_MS < until}
+    return {hour for hour, _ in told ^ before} | (reported if since < until else set())
 
 
 def _facts(rollup: Rollup) -> Rollup:

@@ -245,6 +245,11 @@ class BatchConsumer(driver.Consumer):
             pass
         return False
 
+    async def commit_and_end_transactions(self) -> None:
+        """The last commit. One that crashed makes none: its thread is ending too, and may never answer."""
+        if not self.crashed:
+            await super().commit_and_end_transactions()
+
     async def _commit_offsets(self, offsets: Mapping[TP, int], start_new_transaction: bool = True) -> bool:
         committed = await super()._commit_offsets(offsets, start_new_transaction)
         if committed:

@@ -1,5 +1,6 @@
 """Running one worker in the foreground until it is told to stop, or cannot go on."""
 
+import contextlib
 import gc
 import os
 import sys
@@ -44,12 +45,14 @@ def _end_within(seconds: float) -> None:
 
 
 def _leave(seconds: float) -> None:
-    print(
-        f"parallax: the worker had {seconds:.0f} s to stop and did not: is the broker away? It ends now, and what it"
-        " has not committed will be delivered again",
-        file=sys.stderr,
-        flush=True,
-    )
+    # The log may be on the disk that is full.
+    with contextlib.suppress(OSError):
+        print(
+            f"parallax: the worker had {seconds:.0f} s to stop and did not: is the broker away? It ends now, and what"
+            " it has not committed will be delivered again",
+            file=sys.stderr,
+            flush=True,
+        )
     os._exit(EXIT_CODE)
 
 

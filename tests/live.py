@@ -341,7 +341,8 @@ def by_id(insights: Iterable[CrossPlatformInsight]) -> Insights:
 class Stream:
     """Records that a thread publishes at a steady pace while the test does something else.
 
-    The last fifth waits for ``finish``: however slow the machine, there is more to come until the test says so.
+    The last fifth waits for ``finish``: however slow the machine, there is more to come until the test says so. What
+    is left then comes as fast as it can.
     """
 
     def __init__(self, feed: Feed, records: Sequence[SimRecord], per_second: int) -> None:
@@ -381,7 +382,7 @@ class Stream:
             for record in self._records:
                 if self.sent == len(self._records) * 4 // 5:
                     self._may_end.wait()
-                if self.sent % 200 == 0:
+                if self.sent % 200 == 0 and not self._may_end.is_set():
                     time.sleep(max(0.0, began + self.sent / self._per_second - time.monotonic()))
                 self._feed.send(record)
                 self.sent += 1

@@ -95,7 +95,7 @@ def test_a_full_disk_ends_the_worker_and_loses_nothing(app: Live, days: list[lis
     # A process may not write beyond this size: what is there already is more.
     resource.prlimit(first.process.process.pid, resource.RLIMIT_FSIZE, (1_000, 1_000))
     feed.publish(days[1])
-    wait_until("the worker ends", lambda: not first.process.running)
+    wait_until("the worker ends, and not by its last resort", lambda: not first.process.running, 30)
     assert first.process.process.returncode not in (0, None)
 
     second = app.start()

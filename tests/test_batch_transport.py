@@ -135,6 +135,21 @@ def test_a_worker_outlives_a_rebalance_that_could_not_wait_for_its_batches(monke
 
 
 @pytest.mark.usefixtures("no_kafka")
+def test_a_consumer_that_crashed_does_not_ask_its_thread_for_a_last_commit() -> None:
+    """The thread is ending as well. What is asked of one that has ended is never answered, and the stop would hang."""
+
+    async def script(worker: Worker) -> None:
+        await worker.assign()
+        worker.feed(b"0")
+        await until(lambda: worker.finished(0), "there is something to commit")
+        await worker.app.consumer.crash(RuntimeError("the disk is full"))
+        await worker.app.consumer.on_stop()
+        assert worker.committed is None
+
+    play(parallax_worker, script)
+
+
+@pytest.mark.usefixtures("no_kafka")
 def test_a_rebalance_that_begins_while_streams_resume_is_not_over_with_them() -> None:
     """``Recovery._resume_streams`` (tables/recovery.py:629) looks at the generation, awaits a seek, and then calls the
     rebalance over, though the next one may have begun during the seek.

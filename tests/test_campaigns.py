@@ -55,6 +55,17 @@ def test_news_that_changes_nothing_is_not_published() -> None:
     assert driven.take().emissions == []
 
 
+@pytest.mark.parametrize("revised", [4.5, 5])
+def test_an_hour_of_which_more_is_reported_is_published_though_its_numbers_are_the_same(revised: float) -> None:
+    driven = Driven("1h")
+    driven.tell(rollup(1, 5, hours={3: 5, 4: 6}, covered_ms=T0 + 4 * HOUR + HOUR // 4))
+    assert [each.insight.coverage for each in driven.take().emissions] == [{"meta": 1.0}, {"meta": 0.25}]
+    driven.tell(rollup(2, 5, hours={3: 5, 4: 6}, covered_ms=T0 + int(revised * HOUR)))
+    assert [each.insight.coverage for each in driven.take().emissions] == [{"meta": revised - 4}]
+    driven.tell(rollup(3, 5, hours={3: 5, 4: 6}, covered_ms=T0 + 9 * HOUR))
+    assert [each.insight.coverage for each in driven.take().emissions] == ([{"meta": 1.0}] if revised < 5 else [])
+
+
 def test_preliminary_insights_wait_for_their_interval_and_for_leave() -> None:
     driven = Driven("24h")
     driven.tell(rollup(1, 5))

@@ -45,6 +45,9 @@ WANTED: Final[dict[str, Any]] = {
 SETTINGS: Final = Settings(**WANTED)
 
 
+pytestmark = pytest.mark.alone
+
+
 @pytest.fixture(scope="module")
 def on() -> Iterator[Servers]:
     """Servers of this module alone. Their absence ends the run: it is never a skip."""

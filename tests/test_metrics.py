@@ -183,7 +183,7 @@ def test_a_worker_serves_the_page(kafka: str, redis_server: tuple[str, int], tmp
 
     Expectation: its page agrees with its health page, and tells of its process.
     """
-    with Live(kafka, redis_server, tmp_path, redis_db=6) as app:
+    with Live(kafka, redis_server, tmp_path, redis_db=9) as app:
         worker, feed = app.start(), Feed(app.settings)
         for step in simulate(7, 4, 4).steps:
             feed.publish(step.records)

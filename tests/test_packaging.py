@@ -141,11 +141,24 @@ def test_compose_takes_the_file() -> None:
     ],
 )
 def test_without_java_and_docker_one_line_says_what_to_install(command: list[str], tmp_path: Path) -> None:
-    bare = {"PATH": str(tmp_path), "HOME": str(tmp_path), "DOCKER_HOST": "tcp://127.0.0.1:1"}
-    ended = subprocess.run([sys.executable, *command], cwd=ROOT, env=bare, capture_output=True, text=True, check=False)
+    ended = on_a_bare_machine(command, tmp_path)
     assert ended.returncode == 2
     told = [line for line in (ended.stdout + ended.stderr).splitlines() if "install Java" in line]
     assert len(told) == 1
     assert "or Docker" in told[0]
     assert "Traceback" not in ended.stdout + ended.stderr
     assert "skipped" not in ended.stdout
+
+
+def test_without_java_and_docker_tests_in_several_processes_do_not_begin(tmp_path: Path) -> None:
+    command = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", "2", "-k", "idempotent", "tests/test_topics.py"]
+    ended = on_a_bare_machine(command, tmp_path)
+    assert ended.returncode == 2
+    assert "install Java" in ended.stdout
+    assert "passed" not in ended.stdout
+    assert "Traceback" not in ended.stdout + ended.stderr
+
+
+def on_a_bare_machine(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    bare = {"PATH": str(folder), "HOME": str(folder), "DOCKER_HOST": "tcp://127.0.0.1:1"}
+    return subprocess.run([sys.executable, *command], cwd=ROOT, env=bare, capture_output=True, text=True, check=False)

@@ -19,7 +19,7 @@ from tests.stock_faust import Worker, no_kafka, parallax_worker, play, stock_wor
 
 __all__ = ["no_kafka"]
 
-pytestmark = pytest.mark.usefixtures("no_kafka")
+pytestmark = [pytest.mark.alone, pytest.mark.usefixtures("no_kafka")]
 
 
 async def all_out(worker: Worker) -> int | None:

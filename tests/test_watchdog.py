@@ -13,6 +13,8 @@ from stream_app import watchdog
 from stream_app.watchdog import EXIT_CODE, Progress, StallRule, Watchdog
 from tests.live import ROOT
 
+pytestmark = pytest.mark.alone
+
 
 def looks(rule: StallRule, *seen: tuple[float, Progress | None]) -> list[str]:
     return [rule.look(now, progress) for now, progress in seen]
