@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 import core.learning.drift
@@ -75,6 +75,7 @@ def test_days_without_delivery_are_passed_over() -> None:
     assert abs(found[0].day - 35) <= 2
 
 
+@example([(0, 1, 1, 1)] * 3 + [(1, 1, 0, 1)] * 3)
 @given(st.lists(st.tuples(*[st.integers(0, 10**6)] * 4), max_size=40))
 def test_any_counts_give_an_answer(rows: list[tuple[int, int, int, int]]) -> None:
     table = np.array(rows, dtype=np.float64).reshape(-1, 4)

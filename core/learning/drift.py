@@ -22,6 +22,7 @@ STATISTIC: Final = "binomial CUSUM, Bonferroni-corrected"
 TREND: Final = "Mann-Kendall tau"
 LEAST_DAYS: Final = 3
 NINETY: Final = 1.6449
+LARGEST_LOG: Final = 700.0
 _NORMAL: Final = NormalDist()
 
 
@@ -169,8 +170,9 @@ def _measured(changes: list[ChangePoint], counts: tuple[Floats, ...]) -> list[Ch
             strayed, own = _deviations(clicks, total, odds, ratios[-1])
             variance += _dispersion(strayed / np.sqrt(own)) / own.sum()
         ratio, reach = ratios[1] - ratios[0], NINETY * variance**0.5
-        low, high = np.exp(ratio - reach), np.exp(ratio + reach)
-        found.append(msgspec.structs.replace(change, ratio=float(np.exp(ratio)), low=float(low), high=float(high)))
+        # Where a stretch tells next to nothing, the interval is all that a float can hold.
+        told = np.exp(np.clip([ratio, ratio - reach, ratio + reach], -LARGEST_LOG, LARGEST_LOG))
+        found.append(msgspec.structs.replace(change, ratio=float(told[0]), low=float(told[1]), high=float(told[2])))
     return found
 
 
