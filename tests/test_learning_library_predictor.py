@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from core import CampaignData, CTRPredictor, ModelRefused, Platform, PlatformMetrics, Profile, compare_training_sets
-from core.learning import ctr_artefact, ctr_training
+from core.learning import boosting, ctr_training
 from core.learning.ctr_predictor import NotTrained
 from core.learning.row_scores import log_loss, score_rows
 from core.learning.training_rows import features_without, training_rows
@@ -400,4 +400,4 @@ def test_a_probe_refuses_what_is_no_probability() -> None:
             return np.full(len(rows), np.nan)
 
     with pytest.raises(ModelRefused, match="probability"):
-        ctr_artefact.probe(Broken())
+        boosting.probe(Broken(), 3)

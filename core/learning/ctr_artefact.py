@@ -7,21 +7,18 @@ from datetime import date, timedelta
 from typing import Annotated, Any, Final
 
 import msgspec
-import numpy as np
 
-from core.intervals import Floats
+from core.learning import boosting
 from core.learning.borrowing import CtrBorrowing
-from core.learning.features import FEATURE_NAMES, Features
+from core.learning.features import FEATURE_NAMES
 from core.learning.row_scores import RowScores
 from schemas import model as codec
 from schemas.model import Model, ModelHeader, ModelRefused, RefusalCode
 from schemas.platform import Platform
 
-__all__ = ["CtrArtefact", "ModelRefused", "booster_of", "margins", "matching", "probe", "read", "write"]
+__all__ = ["CtrArtefact", "ModelRefused", "matching", "read", "write"]
 
 KIND: Final = "ctr_across_platforms"
-PROBED: Final = 0.02
-"""The rate that a probe starts from."""
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 
 
@@ -110,7 +107,7 @@ def read(data: bytes, benchmarks: str) -> tuple[CtrArtefact, Any, bytes]:
         test_metrics=metrics,
         **{name: getattr(details, name) for name in _Details.__struct_fields__},
     )
-    return artefact, booster_of(model.trees, FEATURE_NAMES) if model.trees else None, model.trees
+    return artefact, boosting.from_bytes(model.trees, FEATURE_NAMES) if model.trees else None, model.trees
 
 
 def matching(model: Model, kind: str, names: tuple[str, ...], profile: str | None) -> ModelHeader:
@@ -126,45 +123,3 @@ def matching(model: Model, kind: str, names: tuple[str, ...], profile: str | Non
         said = f"the model was trained with benchmark profile {header.profile[:60]}, features are made with {profile}"
         raise ModelRefused(RefusalCode.OTHER_PROFILE, said)
     return header
-
-
-def margins(booster: Any, features: Features, rate: Floats) -> Floats:
-    """The trees' rates, [n], starting from the default's: one ``inplace_predict`` for the batch."""
-    start = np.log(rate) - np.log1p(-rate)
-    predicted = booster.inplace_predict(features, base_margin=start.astype(np.float32), missing=np.nan)
-    return np.asarray(predicted, dtype=np.float64)
-
-
-def probe(booster: Any, features: int = len(FEATURE_NAMES)) -> None:
-    """Try the trees on rows of every kind. Raises ``ModelRefused`` where one does not give a probability."""
-    kinds = np.array([np.nan, -6.0, -1.0, 0.0, 0.5, 1.0, 20.0], dtype=np.float32)
-    drawn = np.random.default_rng(0).choice(kinds, size=(128, features))
-    rows = np.vstack((np.repeat(kinds[:, None], features, axis=1), drawn)).astype(np.float32)
-    rates = margins(booster, rows, np.full(len(rows), PROBED))
-    if not (np.isfinite(rates).all() and (rates > 0).all() and (rates < 1).all()):
-        raise ModelRefused(RefusalCode.NOT_A_PROBABILITY, "the model predicts what is not a probability")
-
-
-def booster_of(trees: bytes, names: tuple[str, ...]) -> Any:
-    """The booster of UBJSON, probed, on one thread. Raises ``ModelRefused``."""
-    import xgboost  # takes longer to import than all else together, and most processes predict without it
-
-    if not trees.startswith(b"{"):
-        # XGBoost ends the process that hands it nothing.
-        raise ModelRefused(RefusalCode.NOT_TREES, "XGBoost cannot read the model's trees: they are not UBJSON")
-    booster = xgboost.Booster()
-    try:
-        booster.load_model(bytearray(trees))
-        booster.set_param({"nthread": 1})
-        known = tuple(booster.feature_names or ())
-        shape = booster.inplace_predict(np.zeros((1, booster.num_features()), dtype=np.float32)).shape
-    except (xgboost.core.XGBoostError, ValueError, TypeError) as error:
-        first = (str(error).strip().splitlines() or ["no reason given"])[0][:160]
-        raise ModelRefused(RefusalCode.NOT_TREES, f"XGBoost cannot read the model's trees: {first}") from None
-    if known != names:
-        said = "the model's trees were trained on other features, or in another order"
-        raise ModelRefused(RefusalCode.OTHER_FEATURES, said)
-    if shape != (1,):
-        raise ModelRefused(RefusalCode.NOT_A_PROBABILITY, "the model predicts more than one number for a row")
-    probe(booster, len(names))
-    return booster

@@ -10,16 +10,15 @@ from typing import Any, Final
 
 import msgspec
 import numpy as np
-import xgboost
-from numpy.typing import NDArray
+import xgboost  # here, so that a worker has it before its first training
 from scipy.special import logit
 
-from core.learning.ctr_artefact import booster_of, matching
+from core.learning import boosting
+from core.learning.boosting import Boosting, Matrix
+from core.learning.ctr_artefact import matching
 from core.learning.decayed import DecayedCounts, Ints, with_columns
 from core.learning.predictive import Floats
 from schemas.model import ModelHeader, ModelRefused, RefusalCode, decode, encode, model_id
-
-Matrix = NDArray[np.float32]
 
 KIND: Final = "ctr"
 
@@ -34,6 +33,8 @@ FEATURES: Final = (
     "log_last_impressions",
 )
 MONOTONE: Final = tuple(int(name in ("logit_above_default_10", "logit_above_default_40")) for name in FEATURES)
+BINS: Final = 64
+"""Of the histogram: up to ``most_rows`` rows are trained on between two windows."""
 
 
 class CtrModelConfig(msgspec.Struct, frozen=True):
@@ -104,7 +105,7 @@ class CtrModel:
     def trained(cls, booster: xgboost.Booster, steps: tuple[int, int]) -> "CtrModel":
         """The model of a booster that was fitted just now, with nothing said of it yet."""
         header = ModelHeader(kind=KIND, feature_names=FEATURES, details={"steps": list(steps)})
-        return cls(booster, bytes(booster.save_raw("ubj")), steps, header)
+        return cls(booster, boosting.to_bytes(booster), steps, header)
 
     def described(self, **fields: Any) -> "CtrModel":
         """The same model with other fields of its header."""
@@ -131,12 +132,11 @@ class CtrModel:
             steps = msgspec.convert(header.details.get("steps"), tuple[int, int])
         except msgspec.ValidationError as error:
             raise ModelRefused(RefusalCode.HEADER, f"the model's steps cannot be read: {error}") from None
-        return cls(booster_of(model.trees, FEATURES), model.trees, steps, header)
+        return cls(boosting.from_bytes(model.trees, FEATURES), model.trees, steps, header)
 
     def predict(self, features: Matrix, default: Floats) -> Floats:
         """Rates, [r], on top of the default's."""
-        rate = self._booster.inplace_predict(features, base_margin=logit(default).astype(np.float32))
-        return np.clip(rate.astype(np.float64), 1e-7, 0.999)
+        return boosting.margins(self._booster, features, default)
 
 
 class CtrTrainer:
@@ -171,27 +171,18 @@ class CtrTrainer:
             return None
         self._trained_at = step
         features, impressions, clicks, default = (np.concatenate([block[at] for block in blocks]) for at in range(1, 5))
-        data = xgboost.QuantileDMatrix(
-            features,
-            label=clicks / impressions,
-            weight=impressions,
-            base_margin=logit(default),
-            max_bin=64,
-            nthread=1,
-            feature_names=list(FEATURES),
+        # Series differ within their features by little: a row weighs its impressions, and leaves are large.
+        how = Boosting(
+            rounds=config.rounds,
+            depth=config.depth,
+            eta=config.eta,
+            least_child_weight=config.least_child_weight,
+            ridge=config.ridge,
+            bins=BINS,
+            seed=config.seed,
+            monotone=MONOTONE,
+            base_score=0.5,
         )
-        parameters = {
-            "objective": "binary:logistic",
-            "base_score": 0.5,
-            "nthread": 1,
-            "tree_method": "hist",
-            "max_bin": 64,
-            "max_depth": config.depth,
-            "eta": config.eta,
-            "min_child_weight": config.least_child_weight,
-            "lambda": config.ridge,
-            "monotone_constraints": str(MONOTONE),
-            "seed": config.seed,
-        }
+        booster = boosting.fit(features, clicks, impressions, default, impressions, FEATURES, how)
         steps = (blocks[0][0], blocks[-1][0] + 1)
-        return CtrModel.trained(xgboost.train(parameters, data, config.rounds), steps)
+        return CtrModel.trained(booster, steps)

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from core.intervals import Floats, interval
-from core.learning import ctr_artefact, ctr_training
+from core.learning import boosting, ctr_artefact, ctr_training
 from core.learning.aggregation import aggregate
 from core.learning.borrowing import LEAST_VARIANCE, estimate
 from core.learning.campaign_data import (
@@ -27,7 +27,7 @@ from core.learning.campaign_data import (
     platform_data_of,
     signals_of,
 )
-from core.learning.ctr_artefact import CtrArtefact, margins
+from core.learning.ctr_artefact import CtrArtefact
 from core.learning.features import FEATURE_NAMES, Features, UnifiedFeatures, feature_matrix, unified_features
 from core.learning.row_scores import RowScores
 from core.learning.training_rows import (
@@ -157,7 +157,7 @@ class CTRPredictor:
             trained_from_ms=min(ends) if ends else None,
             trained_until_ms=max(ends) if ends else None,
         )
-        trees = bytes(fitted.booster.save_raw("ubj")) if verdict.promoted else b""
+        trees = boosting.to_bytes(fitted.booster) if verdict.promoted else b""
         self._take(artefact, fitted.booster if verdict.promoted else None, trees)
         self.history = train
         return TrainingReport(
@@ -187,7 +187,7 @@ class CTRPredictor:
             raise ValueError("the default's rates lie between 0 and 1")
         if not self.artefact.promoted or not rate.size:
             return rate
-        return margins(self._booster, matrix, rate)
+        return boosting.margins(self._booster, matrix, rate)
 
     def predict_cross_platform(
         self,

@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.intervals import Floats, interval
+from core.learning import boosting
+from core.learning.boosting import Boosting, margins
 from core.learning.borrowing import LEAST_VARIANCE, CtrBorrowing, fit
 from core.learning.campaign_data import CampaignData
-from core.learning.ctr_artefact import margins
 from core.learning.features import FEATURE_NAMES
 from core.learning.promotion import DEFAULT_RULE, surely
 from core.learning.row_scores import RowScores, log_loss, score_rows
@@ -29,16 +30,8 @@ TREES: Final = 60
 PRIOR_ROWS: Final = 20.0
 UNJUDGED: Final = 0.1
 """The residual relative variance of trees that nothing has judged."""
-PARAMETERS: Final[dict[str, Any]] = {
-    "objective": "binary:logistic",
-    "max_depth": 3,
-    "eta": 0.08,
-    "min_child_weight": 5.0,
-    "lambda": 5.0,
-    "tree_method": "hist",
-    "nthread": 1,
-    "verbosity": 0,
-}
+BOOSTING: Final = Boosting(rounds=TREES, depth=3, eta=0.08, least_child_weight=5.0, ridge=5.0, bins=256, seed=0)
+"""Few rows with bounded weights, so leaves may be small; no feature's effect is known to have one direction."""
 
 
 class Fitted(msgspec.Struct, frozen=True, eq=False):
@@ -87,18 +80,11 @@ def fit_default(campaigns: Sequence[CampaignData]) -> CtrBorrowing:
 
 def fit_trees(rows: TrainingRows, start: Floats, borrowing: CtrBorrowing, random_state: int, trees: int = TREES) -> Any:
     """Trees on top of the rates that they start from, [n]."""
-    import xgboost
-
+    # A campaign's rate strays beyond binomial noise, so that the weight of one row is bounded.
     strength = (1 - start) / start / max(borrowing.shared + borrowing.own, LEAST_VARIANCE)
-    data = xgboost.DMatrix(
-        rows.features,
-        label=rows.ctr,
-        weight=rows.impressions / (1 + rows.impressions / strength),
-        base_margin=np.log(start) - np.log1p(-start),
-        feature_names=list(FEATURE_NAMES),
-        missing=np.nan,
-    )
-    return xgboost.train({**PARAMETERS, "seed": random_state}, data, num_boost_round=trees)
+    weights = rows.impressions / (1 + rows.impressions / strength)
+    how = msgspec.structs.replace(BOOSTING, rounds=trees, seed=random_state)
+    return boosting.fit(rows.features, rows.clicks, rows.impressions, start, weights, FEATURE_NAMES, how)
 
 
 def residual_variance(rows: TrainingRows, rate: Floats, prior: float) -> float:

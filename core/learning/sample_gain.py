@@ -11,8 +11,8 @@ import msgspec
 import numpy as np
 
 from core.intervals import Floats
+from core.learning.boosting import margins
 from core.learning.campaign_data import CampaignData, CampaignLike, campaigns_of
-from core.learning.ctr_artefact import margins
 from core.learning.ctr_training import chosen, fit_default, fit_trees, split_campaigns
 from core.learning.row_scores import log_loss
 from core.learning.scorecard import saturated_losses
