@@ -16,8 +16,9 @@ from scipy.special import logit
 
 from core.learning import ctr_fitting
 from core.learning.backtest import History
+from core.learning.boosting import Matrix
 from core.learning.ctr_fitting import Discrimination, control, digest, fit, shuffled
-from core.learning.ctr_model import CtrFeatures, CtrModel, Matrix
+from core.learning.ctr_model import CtrFeatures, CtrModel
 from core.learning.decayed import Ints
 from core.learning.walk import MODEL, Predicted
 from core.profile import DEFAULT_PROFILE
