@@ -84,7 +84,7 @@ def test_every_form_of_the_same_history_gives_the_same_scorecard(
     }
     assert set(report["summary"]) >= {"default", "model", "served", "platform_mean", "last_value", "decayed_eb"}
     assert {one["axis"] for one in report["segments"]} == {"platform", "volume", "age"}
-    assert any("bootstrap" in line for line in report["verdict"])
+    assert any("t-test" in line for line in report["verdict"])
     assert summary_of(flat) == report
     from_events = summary_of(events)
     assert from_events["summary"] == report["summary"]
