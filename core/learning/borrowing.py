@@ -5,8 +5,10 @@ The CTR of campaign c on platform p is ``base_rate[p] * (1 + shared_c + own_cp)`
 campaigns with the same creative have in common, ``own`` the rest. They are fitted by the method of moments: products
 of two platforms' deviations estimate ``shared``, of two campaigns of one creative ``creative``, squares less the
 binomial noise the sum (Bühlmann and Straub, ASTIN Bulletin 5, 1970; Haseman and Elston, Behavior Genetics 2, 1972).
-Estimates are best linear predictors: a small system of equations a
-campaign.
+Estimates are best linear predictors: a small system of equations a campaign.
+
+For totals without time, beside ``core.learning.campaign_pool`` for series: it also weighs creatives and gives an
+interval of its own, neither of which a multiplier does.
 """
 
 from collections.abc import Sequence

@@ -5,6 +5,9 @@ platforms' rates: the posterior mean of a gamma-Poisson ratio whose prior mean i
 fitted: each candidate is weighted by how well the platform's rate with its multiplier alone has foretold the rows.
 Where platforms share nothing, an endless k wins and the multiplier is 1; so it is, exactly, for a campaign on one
 platform.
+
+For series over time, beside ``core.learning.borrowing`` for totals: its evidence is added up window by window, and
+the linear predictor in its place leaves twice the error of a cold start (RMSE of planted log rates 0.32, not 0.14).
 """
 
 from typing import Final
