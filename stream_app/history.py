@@ -31,7 +31,13 @@ from stream_app import files
 from stream_app.errors import SetupError
 
 DATES: Final = ("date", "day", "date_start", "segments.date", "stat_time_day")
-SERIES: Final = ("series_id", "series", "campaign_id", "campaign.id", "campaign")
+SERIES: Final = ("series_id", "series")
+CAMPAIGNS: Final = ("campaign_id", "campaign.id", "campaign")
+PARTS: Final = (
+    *("ad_group_id", "adgroup_id", "ad_group.id", "ad_group", "adset_id", "ad_set_id", "adset"),
+    *("ad_id", "ad", "keyword_id", "keyword", "criterion_id", "creative_id", "asset_id"),
+)
+"""What a campaign's rows are of, where they are of less than a campaign."""
 NOT_SERIES: Final = ("event_id", "account_id", "customer_id", "advertiser_id")
 NAMES: Final = {
     Platform.GOOGLE_ADS: ("google", "adwords"),
@@ -44,13 +50,21 @@ ARRIVAL_MS: Final = 4_000_000_000_000
 
 
 class DailyRows(msgspec.Struct):
-    """Columns of equal length. ``day`` counts dates as ``date.toordinal`` does."""
+    """Columns of equal length. ``day`` counts dates as ``date.toordinal`` does. ``told_by``: the columns of tables that
+    make a series.
+    """
 
     day: list[int] = []
     platform: list[str] = []
     series: list[str] = []
     impressions: list[int] = []
     clicks: list[int] = []
+    told_by: tuple[str, ...] | None = None
+
+    @property
+    def repeated(self) -> int:
+        """How many rows are of a date, platform and series of which there was one before."""
+        return len(self.day) - len(set(zip(self.day, self.platform, self.series, strict=True)))
 
 
 class Columns(msgspec.Struct, frozen=True):
@@ -104,14 +118,21 @@ def in_windows(rows: DailyRows, profile: Profile, first: int, days: int) -> Hist
 def between(rows: DailyRows, first: int | None, end: int | None) -> DailyRows:
     """The rows of the days from ``first`` up to ``end``, which is not among them."""
     kept = [at for at, day in enumerate(rows.day) if (first is None or day >= first) and (end is None or day < end)]
-    return DailyRows(*([column[at] for at in kept] for column in msgspec.structs.astuple(rows)))
+    return DailyRows(
+        [rows.day[at] for at in kept],
+        [rows.platform[at] for at in kept],
+        [rows.series[at] for at in kept],
+        [rows.impressions[at] for at in kept],
+        [rows.clicks[at] for at in kept],
+        rows.told_by,
+    )
 
 
 def _csv(path: Path) -> Iterator[tuple[int, Mapping[str, object]]]:
     try:
         with path.open("rb") as raw, io.TextIOWrapper(_opened(path, raw), "utf-8-sig", newline="") as text:
             lines = csv.reader(text)
-            head = [name.strip().lower() for name in next(lines, [])]
+            head = [_column(name) for name in next(lines, [])]
             if len(set(head)) != len(head):
                 raise SetupError(f"{path}: a column stands twice in its first line")
             for values in lines:
@@ -143,7 +164,11 @@ def _flat(path: Path) -> Iterator[tuple[int, Mapping[str, object]]]:
             raise SetupError(f"{path}, record {number}: not JSON: {error}") from None
         if not isinstance(row, dict):
             raise SetupError(f"{path}, record {number}: not an object")
-        yield number, {name.lower(): value for name, value in row.items()}
+        yield number, {_column(name): value for name, value in row.items()}
+
+
+def _column(name: str) -> str:
+    return name.strip().lower().replace(" ", "_")
 
 
 def _is_flat(path: Path) -> bool:
@@ -155,7 +180,7 @@ def _is_flat(path: Path) -> bool:
             raise SetupError(f"{path}, record 1: not JSON: {error}") from None
         if not isinstance(row, dict):
             return False
-        names = {name.lower() for name in row}
+        names = set(map(_column, row))
         return {"date", "impressions", "clicks"} <= names and "version" not in names
     raise SetupError(f"{path}: holds no record")
 
@@ -172,11 +197,15 @@ def _table(
     for line, row in found:
         if columns is None:
             columns = _columns(path, row, series, platform)
+            if rows.told_by not in (None, columns.series):
+                both = " and ".join("/".join(one) or "platform" for one in (rows.told_by or (), columns.series))
+                raise SetupError(f"{path}: the files tell their series by {both}: name the columns with --series")
+            rows.told_by = columns.series
         try:
             text = str(row[columns.date])
             day = days.get(text) or days.setdefault(text, _day(text))
             impressions, clicks = _count(row, "impressions"), _count(row, "clicks")
-            name = "/".join(str(row[column]) for column in columns.series)
+            name = "/".join(_part(row, column) for column in columns.series)
             of = columns.of if columns.platform is None else platform_named(str(row[columns.platform]))
         except KeyError as error:
             raise SetupError(f"{path}, line {line}: has no {error.args[0]}") from None
@@ -185,19 +214,28 @@ def _table(
         _add(rows, day, str(of), name, impressions, clicks)
 
 
+def _part(row: Mapping[str, object], column: str) -> str:
+    part = str(row[column]).strip()
+    if not part:
+        raise ValueError(f"{column} is empty")
+    return part
+
+
 def _columns(path: Path, row: Mapping[str, object], series: Sequence[str], platform: Platform | None) -> Columns:
     dated = next((name for name in DATES if name in row), None)
     if dated is None or "impressions" not in row or "clicks" not in row:
         raise SetupError(f"{path}: needs the columns date, impressions and clicks; it has {', '.join(row) or 'none'}")
-    named = tuple(name.strip().lower() for name in series)
+    named = tuple(map(_column, series))
     if absent := [name for name in named if name not in row]:
         raise SetupError(f"{path}: has no column {absent[0]}; it has {', '.join(row)}")
     own = "platform" if "platform" in row else None
     if not named:
         ids = [name for name in row if name.endswith("_id") and name not in NOT_SERIES]
-        known = [name for name in SERIES if name in row]
+        known = [name for name in SERIES if name in row][:1]
+        campaigns = [name for name in CAMPAIGNS if name in row][:1]
+        parts = [name for name in PARTS if name in row]
         texts = [name for name, value in row.items() if name not in (dated, own) and not _is_number(value)]
-        named = tuple(known[:1] or ids or texts)
+        named = tuple(known or campaigns + parts or ids or texts or [name for name in ("id",) if name in row])
     if not named and own is None:
         raise SetupError(f"{path}: nothing tells its series apart: name their columns with --series")
     return Columns(dated, named, own, platform or platform_named(path.name))

@@ -133,6 +133,63 @@ def test_columns_can_be_named_and_other_columns_make_series_where_no_id_does(tmp
     assert summary_of(path, "--series", "industry")["series"] == 2
 
 
+def test_rows_of_less_than_a_campaign_are_series_of_their_own(tmp_path: Path) -> None:
+    path = tmp_path / "google.csv"
+    head = "Date,Campaign ID,Keyword ID,Impressions,Clicks\n"
+    path.write_text(
+        head + "".join(f"2026-03-{day:02},9,{word},100,{word}\n" for day in range(1, 29) for word in (1, 2, 3))
+    )
+    report = summary_of(path)
+    assert (report["series"], report["series_by"]) == (3, ["campaign_id", "keyword_id"])
+    assert report["notes"] == []
+    whole = summary_of(path, "--series", "campaign_id")
+    assert whole["series"] == 1
+    assert whole["rows_of_one_date_and_series"] == 2 * 28
+    assert whole["notes"] == ["56 rows were added to another one of their date, platform and series"]
+
+
+@pytest.mark.parametrize("name", ["keyword", "adset", "adset_id", "id", "Keyword ID"])
+def test_ids_go_by_many_names(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "meta.csv"
+    path.write_text(
+        f"date,{name},impressions,clicks\n"
+        + "".join(f"2026-03-{day:02},{one},100,3\n" for day in range(1, 20) for one in (1, 2))
+    )
+    assert summary_of(path)["series"] == 2
+
+
+def test_the_head_says_what_was_made_of_odd_rows(table: Path, tmp_path: Path) -> None:
+    lines = table.read_text().splitlines()
+    path = tmp_path / "odd.csv"
+    path.write_text("\n".join([*lines, *lines[1:3], "2026-03-20,meta,odd,5,9"]) + "\n")
+    told = run(path, "--split", "2026-02-01", "--horizon", "7d").stdout
+    assert "series by campaign_id" in told
+    assert "note: 2 rows were added to another one of their date, platform and series" in told
+    assert "note: 1 rows with more clicks than impressions were taken to have as many" in told
+    assert "note: no row lies before 2026-02-01: nothing was known when the first one was judged" in told
+    assert "note: the last window ends with the data, after 2 of 7 days" in told
+
+
+def test_files_that_tell_their_series_by_different_columns_are_refused(tmp_path: Path) -> None:
+    first, second = tmp_path / "one.csv", tmp_path / "two.csv"
+    first.write_text("date,keyword_id,impressions,clicks\n2026-03-20,1,10,1\n")
+    second.write_text("date,campaign_id,keyword_id,impressions,clicks\n2026-03-21,9,1,10,1\n")
+    done = run(first, second, "--split", "2026-03-21")
+    assert done.returncode == 2
+    assert "the files tell their series by keyword_id and campaign_id/keyword_id: name the columns" in done.stderr
+    assert run(first, second, "--split", "2026-03-21", "--series", "keyword_id").returncode == 0
+
+
+def test_rows_without_an_impression_are_nothing_to_judge_by(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("date,campaign_id,impressions,clicks\n2026-03-10,a,10,1\n2026-03-20,a,0,0\n")
+    done = run(path, "--split", "2026-03-16")
+    assert done.returncode == 1
+    assert done.stderr.strip() == (
+        "parallax: no row with impressions lies at or after 2026-03-16: there is nothing to judge by"
+    )
+
+
 GOOD = "date,campaign_id,impressions,clicks\n2026-03-20,a,10,1\n"
 BAD = {
     "no-file": (None, "there is no such file"),
@@ -142,6 +199,7 @@ BAD = {
     "number.csv": (GOOD + "2026-03-21,a,x,1\n", "line 3: impressions must be a whole number"),
     "negative.csv": (GOOD + "2026-03-21,a,5,-1\n", "line 3: clicks must be a whole number"),
     "date.csv": (GOOD + "21.3.2026,a,5,1\n", "line 3: the date must be like 2026-01-31"),
+    "blank.csv": (GOOD + "2026-03-21, ,5,1\n", "line 3: campaign_id is empty"),
     "ragged.csv": (GOOD + "2026-03-21,a,5\n", "line 3: 3 values under 4 columns"),
     "broken.jsonl": ('{"date": ', "not JSON"),
     "list.jsonl": (

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import click
 
 from stream_app.cli.shell import PLATFORMS, plot_option, printable, settings_of
-from stream_app.errors import SetupError
+from stream_app.errors import ParallaxError, SetupError
 
 if TYPE_CHECKING:
     from core.learning.backtest import Backtest, History
@@ -70,6 +70,8 @@ def backtest(
             done = walking.run(past, 0, on_window=progress)
         except ValueError as error:
             raise SetupError(f"--split {split}: {error}, the last of {date.fromordinal(max(rows.day))}") from None
+    if not done.scorecard.windows:
+        raise ParallaxError(f"no row with impressions lies at or after {split}: there is nothing to judge by")
     report = _report(done, past, rows, split, horizon)
     if style == "json":
         import msgspec
@@ -118,13 +120,26 @@ def _report(done: "Backtest", past: "History", rows: "DailyRows", split: str, ho
     comparisons, lines = verdict(done.scorecard, walking.DEFAULT, walking.MODEL, BASELINES)
     judged = measures(done.scorecard)
     beyond = sum(clicks > shown for clicks, shown in zip(rows.clicks, rows.impressions, strict=True))
+    first, last, days = day(split, "--split"), max(rows.day), whole_days(horizon)
+    notes = []
+    if rows.repeated:
+        notes.append(f"{rows.repeated:,} rows were added to another one of their date, platform and series")
+    if beyond:
+        notes.append(f"{beyond:,} rows with more clicks than impressions were taken to have as many")
+    if min(rows.day) >= first:
+        notes.append(f"no row lies before {split}: nothing was known when the first one was judged")
+    if (last + 1 - first) % days:
+        notes.append(f"the last window ends with the data, after {(last + 1 - first) % days} of {days} days")
     return {
         "split": split,
         "horizon": horizon,
         "rows": len(rows.day),
         "rows_with_more_clicks_than_impressions": beyond,
+        "rows_of_one_date_and_series": rows.repeated,
         "series": int(past.platform.size),
+        "series_by": rows.told_by,
         "windows": done.windows,
+        "notes": notes,
         "summary": {one.predictor: one for one in judged if one.axis == "all"},
         "segments": [one for one in judged if one.axis != "all"],
         "calibration_curve": {name: curve(done.scorecard, name) for name in done.scorecard.predictors},
@@ -142,12 +157,13 @@ def _report(done: "Backtest", past: "History", rows: "DailyRows", split: str, ho
 
 def _print(report: dict[str, Any], done: "Backtest") -> None:
     judged: Sequence[Measures] = list(report["summary"].values())
+    by = f" by {'/'.join(report['series_by'])}" if report["series_by"] else ""
     click.echo(
         f"{judged[0].rows:,} rows, {judged[0].impressions:,.0f} impressions, {report['windows']} windows of"
-        f" {report['horizon']} from {report['split']}; {report['series']:,} series"
-        if judged
-        else "no row was judged"
+        f" {report['horizon']} from {report['split']}; {report['series']:,} series{printable(by)}"
     )
+    for note in report["notes"]:
+        click.echo(f"note: {note}")
     click.echo()
     show_measures(judged, report["segments"], report["calibration_curve"]["served"])
     click.echo()
