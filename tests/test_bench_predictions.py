@@ -14,8 +14,9 @@ def test_a_checkpoint_with_predictions_stands_beside_one_without(*, tier: bool) 
     assert cost.spread[0] <= cost.ratio <= cost.spread[1]
 
 
+@pytest.mark.alone
 def test_predictions_add_less_than_a_fifth_to_a_checkpoint() -> None:
-    """The median of pairs in one process, in CPU time; at 1,000 campaigns it is the same share."""
+    """The least CPU time of each kind in one process: what else goes on only adds. At 1,000 campaigns it is the same."""
     cost = DirtyCheckpoints(400, 8, tier=True).cost(7)
     assert cost.modelled == cost.predictions == 1_200
-    assert 0 < cost.ratio < 0.20
+    assert 0 < min(cost.with_predictions) / min(cost.without) - 1 < 0.20
