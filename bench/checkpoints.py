@@ -29,6 +29,7 @@ from stream_app.hot_store import HotStore
 from stream_app.hot_writer import HotWriter
 from stream_app.insight_stage import InsightStage
 from stream_app.settings import Settings
+from stream_app.worker import COLLECTED_AFTER
 
 PLATFORMS: Final = (Platform.GOOGLE_ADS, Platform.META, Platform.TIKTOK)
 FIRST: Final = 20_500
@@ -102,15 +103,19 @@ class DirtyCheckpoints:
 
     def cost(self, rounds: int) -> Cost:
         """Pairs of checkpoints, each kind first in every other pair."""
-        both, alone = [], []
-        for at in range(rounds):
-            for predicting in (at % 2 == 0, at % 2 == 1):
-                if predicting:
-                    both.append(self._round())
-                    told = self._told
-                else:
-                    with patch("core.campaigns.forecast", lambda *_: []):
-                        alone.append(self._round())
+        both, alone, before = [], [], gc.get_threshold()
+        gc.set_threshold(*COLLECTED_AFTER)
+        try:
+            for at in range(rounds):
+                for predicting in (at % 2 == 0, at % 2 == 1):
+                    if predicting:
+                        both.append(self._round())
+                        told = self._told
+                    else:
+                        with patch("core.campaigns.forecast", lambda *_: []):
+                            alone.append(self._round())
+        finally:
+            gc.set_threshold(*before)
         return Cost(both, alone, *told)
 
     def _round(self) -> float:

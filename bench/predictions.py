@@ -1,6 +1,5 @@
 """``python -m bench.predictions``: what predicting a batch of dirty campaigns costs, at the stream's hypotheses."""
 
-import gc
 import time
 from collections.abc import Callable
 from statistics import median
@@ -28,8 +27,6 @@ def main(campaigns: int, days: int, runs: int, weeks: int) -> None:
     """Print CPU milliseconds, the median of the runs, for a batch of predictions, a closed day and the state's bytes;
     and what predictions add to a checkpoint of as many dirty campaigns.
     """
-    # As in a worker.
-    gc.set_threshold(200_000, 50, 100)
     random = np.random.default_rng(0)
     keys: list[Key] = [(f"c{at}", platform) for at in range(campaigns) for platform in PLATFORMS]
     predictor = CtrPredictor(PLATFORMS, BASE)

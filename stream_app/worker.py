@@ -18,6 +18,9 @@ from stream_app.watchdog import EXIT_CODE
 
 POLL_S: Final = 1.0
 
+COLLECTED_AFTER: Final = (200_000, 50, 100)
+"""Thresholds of the garbage collector: nearly all that a worker makes is gone without it."""
+
 
 def _wait_for_servers(settings: Settings) -> None:
     """Return when Kafka answers and its topics are right. Raises ``ParallaxError`` when that is not so in time."""
@@ -62,7 +65,7 @@ def run(settings: Settings) -> None:
     quiet_log.set_up(settings.log_level)
     records.install()
     # Few of the objects made per batch live long: a full collection for every 700 of them costs a sixth of the time.
-    gc.set_threshold(200_000, 50, 100)
+    gc.set_threshold(*COLLECTED_AFTER)
     app = ParallaxApp(settings, partial(_end_within, settings.stop_patience.seconds))
     worker = app.Worker(
         loglevel=settings.log_level,
