@@ -159,7 +159,7 @@ class Campaigns:
         if isinstance(message, Watermark):
             self.watermarks.observe(message.partition, message.watermark_ms)
             self._floor = max(self._floor, self.config.floor(self.watermarks.value))
-            self.ctr.observe(self.watermarks.value, self._shelf)
+            self.ctr.observe(self.watermarks.value, self._shelf, offset, self._floor - self._reach)
             return
         if isinstance(message, RateFact):
             if self._rates.days_of(message)[-1] + self._reach >= self._floor:
@@ -177,7 +177,7 @@ class Campaigns:
         key = stored.rollup_key(message)
         if replaced is None:
             self._shelf.note_rollup(campaign.campaign_id, key, message.day)
-            self.ctr.note(campaign.campaign_id, message.day)
+            self.ctr.note(message, offset)
         self._rollups[key] = stored.pack_rollup(offset, payload)
         self._changed_campaigns.add(campaign.campaign_id)
         self._mark_dirty(campaign, message, replaced, offset)

@@ -3,10 +3,11 @@
 A day is taken when the partition's watermark has passed its end in the last zone and ``LEARN_AFTER_MS``: the counts of
 every campaign and platform with a rollup on it, as they are at that record of the log. So however the log is batched,
 the same counts are learned. They are learned at a checkpoint, the oldest days first and not too many at once; days that
-wait are kept in the table. Restatements that come later are not learned.
+wait are kept in the table. What comes first for a day that was taken raises the counts of its series
+(``core.late_days``); restatements that come later are not learned.
 
 A checkpoint's learning is written before all else and each day is taken once, so a crash between two writes repeats and
-loses nothing. The state fills several values and is written to two places in turn: one of them is always whole.
+loses nothing. Late days are written first: they tell which records of the log have been looked at.
 """
 
 from array import array
@@ -20,9 +21,10 @@ import numpy as np
 
 from core import stored
 from core.aggregate import TableWrite
+from core.late_days import Batch, LateDay, LateDays, counted
 from core.learning.ctr_model import CtrModel
 from core.learning.horizons import Hours
-from core.learning.online import CtrPredictor, Key
+from core.learning.online import CtrPredictor, Key, Rows
 from core.profile import Profile
 from core.shelf import Shelf
 from core.stored import Unreadable
@@ -42,9 +44,6 @@ SERIES_AT_ONCE: Final = 6_000
 """Series times days that a checkpoint learns, at least a day: some 0.3 s."""
 LONGEST_GAP: Final = 366
 """Days without any row that pass one by one. What was learned has faded by then."""
-CHUNK: Final = 512 * 1024
-SLOTS: Final = ("a", "b")
-
 
 Hour = tuple[int, int, int, int]
 """Impressions and clicks that a day had shown before an hour, and those of the hour."""
@@ -63,6 +62,8 @@ class _State(msgspec.Struct, array_like=True):
     model_id: str
     predictor: bytes
     last_rows: list[int]
+    late: int = 0
+    """The last batch of late days that was learned."""
 
 
 _pack: Final = msgspec.msgpack.Encoder().encode
@@ -96,6 +97,7 @@ class CtrStream:
         """Why what the table held could not be used."""
         self._open: defaultdict[int, set[str]] = defaultdict(set)
         self._waiting: dict[int, _Day] = {}
+        self._late = LateDays()
         self._saved: set[int] = set()
         self._generation = 0
         self._saved_captured = -1
@@ -104,13 +106,20 @@ class CtrStream:
 
     # The log
 
-    def note(self, campaign_id: str, day: int) -> None:
-        """A campaign has a rollup on a day."""
-        if day > self.captured:
-            self._open[day].add(campaign_id)
+    def note(self, rollup: Rollup, offset: int) -> None:
+        """A platform campaign has its first rollup on a day, in the log's record at an offset."""
+        new = self._late.pass_by(offset)
+        if rollup.day > self.captured:
+            self._open[rollup.day].add(rollup.campaign_id)
+        elif new:
+            self._late.note(rollup)
 
-    def observe(self, watermark_ms: int, shelf: Shelf) -> None:
-        """Take the days that are closed at a watermark."""
+    def observe(self, watermark_ms: int, shelf: Shelf, offset: int, oldest: int) -> None:
+        """Take what has come late, then the days that are closed at a watermark, that of the record at an offset.
+        Rollups before the day ``oldest`` may have left the shelf.
+        """
+        if self._late.pass_by(offset):
+            self._late.take(self.captured, oldest, shelf, self.platforms)
         closed = last_closed(watermark_ms)
         if closed <= self.captured:
             return
@@ -147,7 +156,8 @@ class CtrStream:
     @property
     def pending(self) -> bool:
         """Whether a checkpoint would write anything of it."""
-        return bool(self._waiting) or self._state_due or self.captured != self._saved_captured
+        waiting = self._waiting or self._late.batches or self._late.changed
+        return bool(waiting) or self._state_due or self.captured != self._saved_captured
 
     @property
     def waiting(self) -> int:
@@ -168,26 +178,50 @@ class CtrStream:
             self._state_due = True
 
     def learn(self, most: int | None = None) -> None:
-        """Learn the days that wait, oldest first; with ``most`` until so many series times days are learned."""
+        """Learn what waits in the order of the log; with ``most`` until so many series times days are learned."""
         spent = 0
-        for day in sorted(self._waiting):
+        while self._waiting or self._late.batches:
             if most is not None and spent and spent >= most:
                 break
-            rows, predictor = self._waiting.pop(day), self.predictor
-            last = predictor.last_day
-            if last is not None:
-                predictor.last_day = max(last, day - LONGEST_GAP)
-            shown, clicked = (np.array(values, dtype=np.float64) for values in (rows.impressions, rows.clicks))
-            predictor.close(day, rows.keys, shown, np.minimum(clicked, shown), _hours(rows))
-            self._last_row |= dict.fromkeys(rows.keys, day)
-            if self._kept_days is not None:
-                ended = {key for key, seen in self._last_row.items() if seen < day - self._kept_days}
-                predictor.forget(ended)
-                for key in ended:
-                    del self._last_row[key]
-            spent += predictor.size
-            self._learned.append(day)
-            self._state_due = self._card_due = True
+            day, late = min(self._waiting, default=None), self._late.batches
+            if day is None or (late and late[0].after < day):
+                self._absorb(self._late.learn())
+            else:
+                rows = self._waiting.pop(day)
+                self._close(day, rows.keys, rows.impressions, rows.clicks, _hours(rows))
+                self._learned.append(day)
+            spent += self.predictor.size
+            self._state_due = True
+
+    def _close(
+        self, day: int, keys: list[Key], impressions: list[int], clicks: list[int], hours: Hours | None = None
+    ) -> None:
+        predictor, last = self.predictor, self.predictor.last_day
+        if last is not None:
+            predictor.last_day = max(last, day - LONGEST_GAP)
+        shown, clicked = (np.array(values, dtype=np.float64) for values in (impressions, clicks))
+        predictor.close(day, keys, shown, np.minimum(clicked, shown), hours)
+        self._last_row |= dict.fromkeys(keys, day)
+        if self._kept_days is not None:
+            ended = {key for key, seen in self._last_row.items() if seen < day - self._kept_days}
+            predictor.forget(ended)
+            for key in ended:
+                del self._last_row[key]
+        self._card_due = True
+
+    def _absorb(self, batch: Batch) -> None:
+        """Learn what came late. Days after the last one with rows are learned as if they had been on time."""
+        last = self.predictor.last_day
+        until = -1 if last is None else last
+        past = [late for late in batch.days if until - LONGEST_GAP < late.day <= until]
+        if past:
+            self.predictor.absorb(_rows(past), _rows(late for late in batch.whole if late.day <= until))
+            for late in past:
+                for key in late.keys:
+                    self._last_row[key] = max(self._last_row.get(key, late.day), late.day)
+        for late in batch.days:
+            if late.day > until:
+                self._close(late.day, late.keys, late.impressions, late.clicks)
 
     def scorecard(self) -> LearnedScorecard | None:
         """The scorecard of all days so far."""
@@ -215,8 +249,11 @@ class CtrStream:
     def take(self) -> list[TableWrite]:
         """Learn, and what is to be written before all else of a checkpoint."""
         self.learn(SERIES_AT_ONCE)
-        writes = []
-        for day in sorted(self._waiting.keys() - self._saved):
+        days = sorted(self._waiting.keys() - self._saved)
+        if not (days or self._late.changed or self._state_due or self.captured != self._saved_captured):
+            return []
+        writes = [TableWrite(*each) for each in self._late.write()]
+        for day in days:
             writes.append(TableWrite(stored.ctr_key("day", "", day), stored.VERSION + _pack(self._waiting[day])))
             self._saved.add(day)
         if self._state_due:
@@ -237,11 +274,9 @@ class CtrStream:
     def _take_state(self) -> list[TableWrite]:
         self._state_due = False
         self._generation += 1
-        payload = _pack(_State(self.model_id, self.predictor.to_bytes(), self._rows_in_order()))
-        chunks = [payload[at : at + CHUNK] for at in range(0, len(payload), CHUNK)]
-        head = stored.VERSION + self._generation.to_bytes(8, "big") + len(chunks).to_bytes(4, "big")
-        slot = SLOTS[self._generation % len(SLOTS)]
-        return [TableWrite(stored.ctr_key("state", slot, at), head + chunk) for at, chunk in enumerate(chunks)]
+        self._late.saved()
+        state = _State(self.model_id, self.predictor.to_bytes(), self._rows_in_order(), self._late.learned)
+        return [TableWrite(*each) for each in stored.in_slots("state", self._generation, _pack(state))]
 
     def _rows_in_order(self) -> list[int]:
         return [self._last_row[key] for key in self.predictor.keys]
@@ -254,14 +289,16 @@ class CtrStream:
         found = cls(profile, kept_days)
         if (value := table.get(stored.CAPTURED_KEY)) is not None:
             found.captured = found._saved_captured = int.from_bytes(value[1:], "big", signed=True)
-        whole = [held for slot in SLOTS if (held := _whole(table, slot)) is not None]
-        if not whole:
+        held = stored.from_slots(table, "state")
+        if held is None:
+            found._late = LateDays.restore(table, 0)
             return found
-        found._generation, payload = max(whole)
+        found._generation, payload = held
         try:
             state = _state.decode(payload)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise Unreadable(f"the campaigns table holds learning that cannot be read: {error}") from error
+        found._late = LateDays.restore(table, state.late)
         try:
             found.predictor = CtrPredictor.from_bytes(state.predictor, found.platforms, found.base_rate)
             found.model_id = state.model_id
@@ -288,7 +325,8 @@ class CtrStream:
                 raise Unreadable(f"the campaigns table holds a day that cannot be read: {error}") from error
         self.captured = max(self.captured, -1 if last is None else last)
         for campaign_id, day in rollups:
-            self.note(campaign_id, day)
+            if day > self.captured:
+                self._open[day].add(campaign_id)
 
     def sizes(self) -> dict[str, int]:
         """How much is held in memory."""
@@ -296,6 +334,7 @@ class CtrStream:
             "series": self.predictor.size,
             "open_days": sum(map(len, self._open.values())),
             "days_to_learn": sum(len(day.keys) for day in self._waiting.values()),
+            "late": len(self._late),
         }
 
 
@@ -304,6 +343,12 @@ def _hours(rows: _Day) -> Hours | None:
         return None
     counts = np.array([hour for _, hour in rows.hours], dtype=np.float64).T
     return Hours(np.array([at for at, _ in rows.hours]), *counts)
+
+
+def _rows(days: Iterable[LateDay]) -> Rows:
+    rows = [(day.day, *row) for day in days for row in zip(day.keys, day.impressions, day.clicks, strict=True)]
+    counts = np.array([row[2:] for row in rows], dtype=np.float64).reshape(-1, 2).T
+    return Rows(np.array([row[0] for row in rows], dtype=np.int64), [row[1] for row in rows], *counts)
 
 
 def hour_of(campaign_id: str, day: int, reported: Iterable[Rollup]) -> Iterator[tuple[str, Hour]]:
@@ -327,23 +372,3 @@ def hour_of(campaign_id: str, day: int, reported: Iterable[Rollup]) -> Iterator[
                     sums[at] += totals.values[IMPRESSIONS] or 0
                     sums[at + 1] += totals.values[CLICKS] or 0
         yield platform, (sums[0], sums[1], sums[2], min(sums[2], sums[3]))
-
-
-def counted(rollups: Iterable[Rollup]) -> Iterator[tuple[str, int, int]]:
-    """Platform, impressions and clicks of each rollup with content."""
-    for rollup in rollups:
-        if rollup.day_totals is not None:
-            values = rollup.day_totals.values
-            yield str(rollup.platform), values[IMPRESSIONS] or 0, values[CLICKS] or 0
-
-
-def _whole(table: Mapping[bytes, bytes], slot: str) -> tuple[int, bytes] | None:
-    """The generation and bytes of a place that was written to its end."""
-    first = table.get(stored.ctr_key("state", slot, 0))
-    if first is None:
-        return None
-    head, count = first[:13], int.from_bytes(first[9:13], "big")
-    chunks = [table.get(stored.ctr_key("state", slot, at)) for at in range(count)]
-    if not all(chunk is not None and chunk[:13] == head for chunk in chunks):
-        return None
-    return int.from_bytes(head[1:9], "big"), b"".join(chunk[13:] for chunk in chunks if chunk is not None)

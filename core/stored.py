@@ -11,12 +11,13 @@ platform campaign, day)``
 ``("again", campaign, window, ordinal)``   sequence (8), changed (1), an insight that a crash may have kept back
 ``("ctr", "day", "", day)``                a closed day's counts that wait to be learned
 ``("ctr", "state", "a" or "b", n)``        generation (8), chunks (4), the n-th chunk of what was learned
+``("ctr", "late", "a" or "b", n)``         as above, of what came for days that were taken
 ``("ctr", "captured", "", 0)``             the last day that was closed (8)
 ``("mark", "", "", 0)``                    ``Mark``
 =========================================  =========================================================================
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 import msgspec
@@ -31,6 +32,8 @@ WINDOWS: Final = "windows"
 AGAIN: Final = "again"
 RATE: Final = "rate"
 CTR: Final = "ctr"
+CHUNK: Final = 512 * 1024
+SLOTS: Final = ("a", "b")
 OPEN_END: Final = (1 << 62).to_bytes(8, "big")
 """Of windows none of which is preliminary."""
 
@@ -98,6 +101,33 @@ def ctr_key(what: str, slot: str, number: int) -> bytes:
 
 
 CAPTURED_KEY: Final = ctr_key("captured", "", 0)
+
+
+def in_slots(what: str, generation: int, payload: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Keys and values of bytes that may fill several values. They are written to two places in turn: one of them is
+    always whole.
+    """
+    chunks = [payload[at : at + CHUNK] for at in range(0, len(payload), CHUNK)]
+    head = VERSION + generation.to_bytes(8, "big") + len(chunks).to_bytes(4, "big")
+    slot = SLOTS[generation % len(SLOTS)]
+    for at, chunk in enumerate(chunks):
+        yield ctr_key(what, slot, at), head + chunk
+
+
+def from_slots(table: Mapping[bytes, bytes], what: str) -> tuple[int, bytes] | None:
+    """The generation and bytes of the newest that was written to its end."""
+    return max((held for slot in SLOTS if (held := _whole(table, what, slot)) is not None), default=None)
+
+
+def _whole(table: Mapping[bytes, bytes], what: str, slot: str) -> tuple[int, bytes] | None:
+    first = table.get(ctr_key(what, slot, 0))
+    if first is None:
+        return None
+    head, count = first[:13], int.from_bytes(first[9:13], "big")
+    chunks = [table.get(ctr_key(what, slot, at)) for at in range(count)]
+    if not all(chunk is not None and chunk[:13] == head for chunk in chunks):
+        return None
+    return int.from_bytes(head[1:9], "big"), b"".join(chunk[13:] for chunk in chunks if chunk is not None)
 
 
 def check_version(key: bytes, value: bytes) -> None:

@@ -190,7 +190,7 @@ def test_a_correction_that_a_crash_kept_back_is_published_byte_for_byte(survive:
 def test_a_final_that_a_crash_kept_back_is_published_before_its_correction() -> None:
     driven = Driven("24h")
     driven.tell(at(T0 + 9 * DAY), rollup(1, 5))
-    driven.die(3)
+    driven.die(4)
     driven.tell(rollup(2, 6))
     emissions = driven.drain()
     assert seen(emissions) == [("spring", "final", 5), ("spring", "corrected", 6)]

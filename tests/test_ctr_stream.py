@@ -32,7 +32,9 @@ def closes(day: int) -> int:
 
 
 def history(days: int = 5, campaigns: int = 3) -> list[Message]:
-    """Days in order, each behind a watermark that closes the one before, with restatements of open and closed days."""
+    """Days in order, each behind a watermark that closes the one before, with restatements of open and closed days; a
+    campaign that is onboarded late, and a platform campaign that comes late of one that was on time.
+    """
     told: list[Message] = []
     for day in range(days):
         for name in range(campaigns):
@@ -44,6 +46,12 @@ def history(days: int = 5, campaigns: int = 3) -> list[Message]:
         told.append(at(closes(day - 1)))
         if day:
             told.append(rollup(3, 77, campaign_id="0", day=FIRST + day - 1))
+        for late in (1, 0) if day == 2 else range(2, day):
+            own = {"campaign_id": "onboarded", "day": FIRST + late}
+            told.append(rollup(1 + day, 2 + late % 3, **own))
+            told.append(rollup(1, 5, platform_campaign_id="x", **(own | {"campaign_id": "0"})))
+        if day == 2:
+            told.append(at(closes(day - 1) + 1))
     return told
 
 
@@ -93,7 +101,7 @@ def test_more_clicks_than_impressions_are_as_many() -> None:
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.sets(st.integers(0, 44)), st.sampled_from((1, 10**9)))
+@given(st.sets(st.integers(0, len(history()) - 1)), st.sampled_from((1, 10**9)))
 def test_any_batching_learns_the_same(cuts: set[int], at_once: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ctr_stream, "SERIES_AT_ONCE", at_once)
@@ -113,7 +121,7 @@ def test_a_crash_at_any_write_learns_nothing_twice_and_loses_nothing(
     at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ctr_stream, "SERIES_AT_ONCE", at_once)
-    monkeypatch.setattr(ctr_stream, "CHUNK", 4_000)
+    monkeypatch.setattr(stored, "CHUNK", 4_000)
     told = history()
     for first in (len(told) // 2, len(told)):
         whole = Driven("24h")
@@ -133,7 +141,7 @@ def test_a_crash_at_any_write_learns_nothing_twice_and_loses_nothing(
 
 
 def test_a_state_that_was_not_written_to_its_end_is_not_the_one_that_holds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ctr_stream, "CHUNK", 1_000)
+    monkeypatch.setattr(stored, "CHUNK", 1_000)
     driven = Driven("24h")
     driven.tell(rollup(1, 5), at(closes(0)))
     driven.take()
@@ -151,7 +159,7 @@ def test_a_state_that_was_not_written_to_its_end_is_not_the_one_that_holds(monke
 
 
 def test_the_bytes_of_a_state_fit_their_records() -> None:
-    assert ctr_stream.CHUNK + 100 < 1 << 20
+    assert stored.CHUNK + 100 < 1 << 20
 
 
 def test_the_scorecard_is_published_when_a_day_was_learned_and_after_a_restart() -> None:
@@ -175,7 +183,7 @@ def test_partitions_score_what_one_would() -> None:
     parts = [Driven("24h"), Driven("24h")]
     for message in history():
         for number, part in enumerate(parts):
-            if getattr(message, "campaign_id", None) in (None, *(("0", "1") if number else ("2",))):
+            if getattr(message, "campaign_id", None) in (None, *(("0", "1") if number else ("2", "onboarded"))):
                 part.tell(message)
     whole = Driven("24h")
     whole.tell(*history())

@@ -171,10 +171,11 @@ def told(driven: Driven) -> Any:
         if kind == stored.WINDOWS:
             for name, published in stored.unpack_windows(value).items():
                 windows[key, name] = msgspec.structs.replace(published, sequence=0)
-        elif key != stored.MARK_KEY:
+        elif kind != stored.CTR and key != stored.MARK_KEY:
             rollups[key] = value
     sizes = {name: size for name, size in driven.state.sizes().items() if name not in ("decoded", "emitted_at")}
-    return driven.reader.payloads, driven.reader.latest, windows, rollups, list(driven.state.insights()), sizes
+    learned = driven.state.ctr.captured, driven.state.ctr.predictor.to_bytes()
+    return driven.reader.payloads, driven.reader.latest, windows, rollups, list(driven.state.insights()), sizes, learned
 
 
 def test_a_crash_after_any_write_or_send_around_an_expiry_changes_nothing() -> None:

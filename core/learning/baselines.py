@@ -4,7 +4,7 @@ from typing import Final
 
 import numpy as np
 
-from core.learning.decayed import DecayedCounts, Ints, with_columns
+from core.learning.decayed import DecayedCounts, Ints, Past, with_columns
 from core.learning.predictive import Floats
 
 PLATFORM_MEAN: Final = "platform_mean"
@@ -62,3 +62,9 @@ class Baselines:
         group, groups = self._platform[series], self.impressions.size
         self.impressions += np.bincount(group, weights=impressions, minlength=groups)
         self.clicks += np.bincount(group, weights=clicks, minlength=groups)
+
+    def absorb(self, late: Past) -> None:
+        """Add rows of past windows to the series' own counts."""
+        self.counts.absorb(late)
+        first = (late.impressions > 0) & np.isnan(self.last[late.series])
+        self.last[late.series[first]] = late.clicks[first] / late.impressions[first]

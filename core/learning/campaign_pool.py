@@ -14,7 +14,7 @@ from typing import Final
 
 import numpy as np
 
-from core.learning.decayed import DecayedCounts, Ints
+from core.learning.decayed import DecayedCounts, Ints, Past
 from core.learning.evidence import Evidence
 from core.learning.predictive import Floats
 from core.learning.rate_filter import log_score
@@ -67,6 +67,10 @@ class CampaignPool:
         count = np.zeros((2, self._campaign.size))
         count[0, series], count[1, series] = impressions * rate, clicks
         self.counts.advance(count[0], count[1])
+
+    def absorb(self, late: Past, platform_rate: Floats) -> None:
+        """Add rows of past windows, with the platforms' present rates."""
+        self.counts.absorb(late._replace(impressions=late.impressions * platform_rate[self._platform[late.series]]))
 
     def _others(self) -> Floats:
         """The clicks and expected clicks of the campaign's other series, [2, n]."""

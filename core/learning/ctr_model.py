@@ -16,7 +16,7 @@ from scipy.special import logit
 from core.learning import boosting
 from core.learning.boosting import Boosting, Matrix
 from core.learning.ctr_artefact import matching
-from core.learning.decayed import DecayedCounts, Ints, with_columns
+from core.learning.decayed import DecayedCounts, Ints, Past, with_columns
 from core.learning.predictive import Floats
 from schemas.model import ModelHeader, ModelRefused, RefusalCode, decode, encode, model_id
 
@@ -90,6 +90,12 @@ class CtrFeatures:
         count[0, series], count[1, series] = impressions, clicks
         self.own.advance(count[0], count[1])
         self.last[series] = impressions
+
+    def absorb(self, late: Past) -> None:
+        """Add rows of past windows."""
+        self.own.absorb(late)
+        first = np.isnan(self.last[late.series])
+        self.last[late.series[first]] = late.impressions[first]
 
 
 class CtrModel:

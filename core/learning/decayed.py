@@ -1,6 +1,6 @@
 """Counts that fade: what a series has shown lately, for all series at once."""
 
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,6 +8,15 @@ from numpy.typing import NDArray
 from core.learning.predictive import Floats
 
 Ints: TypeAlias = NDArray[np.int64]
+
+
+class Past(NamedTuple):
+    """Rows of past steps, [r] each, the oldest first: the series, how many steps before the last one, the counts."""
+
+    series: Ints
+    age: Ints
+    impressions: Floats
+    clicks: Floats
 
 
 def retention(half_life: Floats | float) -> Floats:
@@ -40,6 +49,17 @@ class DecayedCounts:
         """Take the counts of a step, [n] each."""
         self.impressions = self.impressions * self._kept + impressions
         self.clicks = self.clicks * self._kept + clicks
+
+    def absorb(self, late: Past) -> None:
+        """Add what is left by now of rows of past steps."""
+        left, size = self._kept**late.age, self.clicks.shape[1]
+        shown, clicked = (
+            np.stack(
+                [np.bincount(late.series, weights=row, minlength=size).astype(np.float64) for row in left * counts]
+            )
+            for counts in (late.impressions, late.clicks)
+        )
+        self.impressions, self.clicks = self.impressions + shown, self.clicks + clicked
 
 
 def with_columns(values: Floats, columns: int, fill: float = 0.0) -> Floats:

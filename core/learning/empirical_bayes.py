@@ -21,7 +21,7 @@ import msgspec
 import numpy as np
 
 from core.learning.campaign_pool import CampaignPool
-from core.learning.decayed import DecayedCounts, Ints
+from core.learning.decayed import DecayedCounts, Ints, Past
 from core.learning.evidence import Evidence
 from core.learning.group_rate import GroupRate
 from core.learning.predictive import Floats
@@ -182,6 +182,41 @@ class EmpiricalBayes:
         self.platform_rate.advance(totals[0], totals[1], known)
         self.level.advance(totals[2], totals[1], known)
         self._settle()
+
+    def absorb(self, late: Past, whole: Past) -> None:
+        """Add rows of past windows. Only the counts and rates of their series change, nothing that a platform shares.
+
+        ``whole``: all rows of these series in the last windows, late or not, along which they are filtered anew from
+        their slow rates.
+        """
+        self.slow.absorb(late)
+        self.pool.absorb(late, self.platform_rate.rate()[0])
+        shown = late.series[late.impressions > 0]
+        self.seen[shown] = True
+        target, worth = self._targets(slice(None))
+        self.log_rate = np.where(self.seen, self.log_rate, target)
+        self.shape = np.where(self.seen, self.shape, worth)
+        chosen = np.unique(shown)
+        if chosen.size:
+            self._filter_anew(chosen, target[:, chosen], worth[:, chosen], whole)
+
+    def _filter_anew(self, chosen: Ints, target: Floats, worth: Floats, whole: Past) -> None:
+        place = np.full(self._platform.size, -1)
+        place[chosen] = np.arange(chosen.size)
+        at, told = place[whole.series], (place[whole.series] >= 0) & (whole.impressions > 0)
+        oldest = np.zeros(chosen.size, dtype=np.int64)
+        np.maximum.at(oldest, at[told], whole.age[told])
+        log_rate, shape = target, worth
+        for steps in range(int(oldest.max()), -1, -1):
+            rows = told & (whole.age == steps)
+            if rows.any():
+                count = np.zeros((2, chosen.size))
+                count[:, at[rows]] = whole.impressions[rows], whole.clicks[rows]
+                log_rate, shape = observed(log_rate, shape, self.noise, count[0], count[1], GREATEST_LOG_RATE)
+            further, spread = forward(log_rate, shape, target, self.reversion, self.volatility)
+            begun = oldest >= steps
+            log_rate, shape = np.where(begun, further, log_rate), np.where(begun, spread, shape)
+        self.log_rate[:, chosen], self.shape[:, chosen] = log_rate, shape
 
     def fitted(self) -> list[dict[str, float]]:
         """The average hypothesis of each platform, by name."""

@@ -10,7 +10,7 @@ The state is a function of the closed days alone and survives as bytes.
 from collections import ChainMap
 from collections.abc import Collection, MutableMapping, Sequence
 from operator import attrgetter
-from typing import Final
+from typing import Final, NamedTuple
 from zlib import crc32
 
 import msgspec
@@ -19,7 +19,7 @@ import numpy as np
 from core.intervals import LEAST_STRENGTH
 from core.learning import horizons
 from core.learning.ctr_model import CtrModel
-from core.learning.decayed import Ints
+from core.learning.decayed import Ints, Past
 from core.learning.horizons import HourAhead, Hours, WeekAhead
 from core.learning.predictive import Floats
 from core.learning.promotion import ScoredWindow, Standing
@@ -87,6 +87,15 @@ class Forecast(msgspec.Struct, frozen=True, eq=False):
     campaign_high: Floats
 
 
+class Rows(NamedTuple):
+    """Rows of closed days, [r] each, the oldest first and each key once a day."""
+
+    days: Ints
+    keys: list[Key]
+    impressions: Floats
+    clicks: Floats
+
+
 class _Saved(msgspec.Struct, array_like=True):
     version: int
     platforms: tuple[str, ...]
@@ -152,6 +161,22 @@ class CtrPredictor:
         self._walk.learn(said, impressions, clicked, self.scorecard)
         self._week.close(self._walk, day, series, impressions, clicked)
         self.last_day = day
+
+    def absorb(self, late: Rows, whole: Rows) -> None:
+        """Learn rows that came late for closed days. They raise the counts of their series, and are neither scored nor
+        evidence for anything that is fitted. ``whole``: all rows of the same series on the last days, late or not,
+        along which their rates are filtered anew.
+
+        Raises ``ValueError`` for a day that is not closed.
+        """
+        newest = max(late.days.max(), whole.days.max(initial=0))
+        if self.last_day is None or newest > self.last_day:
+            raise ValueError(f"day {newest} is not closed")
+        taken = []
+        for rows in (late, whole):
+            clicked = np.minimum(rows.clicks, rows.impressions)
+            taken.append(Past(self._numbers(rows.keys), self.last_day - rows.days, rows.impressions, clicked))
+        self._walk.absorb(self.last_day, *taken)
 
     @property
     def size(self) -> int:

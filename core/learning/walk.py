@@ -12,7 +12,7 @@ import numpy as np
 from core.learning.baselines import BASELINES, Baselines
 from core.learning.calibration import AdaptiveIntervals
 from core.learning.ctr_model import CtrFeatures, CtrModel, CtrModelConfig, CtrTrainer
-from core.learning.decayed import Ints
+from core.learning.decayed import Ints, Past
 from core.learning.empirical_bayes import DEFAULT_GRID, EmpiricalBayes, Grid
 from core.learning.predictive import Floats, covered_share, moments
 from core.learning.promotion import NOT_YET, PromotionRule, ScoredWindow, standing, succeeding
@@ -165,6 +165,16 @@ class Walk:
             self._trainer.add(window, self.features.of(series, rate, shape), impressions, clicks, rate)
         for learner in (self.features, self.baselines, self.default):
             learner.advance(series, impressions, clicks)
+
+    def absorb(self, window: int, late: Past, whole: Past) -> None:
+        """Learn rows that came when ``window`` and those after theirs had been learned, unscored. ``whole``: all rows
+        of the same series in the last windows.
+        """
+        shown = late.impressions > 0
+        np.minimum.at(self.first, late.series[shown], window - late.age[shown])
+        self.features.absorb(late)
+        self.baselines.absorb(late)
+        self.default.absorb(late, whole)
 
     def _judge(self, said: Predicted, group: Ints, n: Floats, k: Floats) -> None:
         model = np.clip(said.rates[MODEL], LEAST_RATE, 1 - LEAST_RATE)
