@@ -4,7 +4,8 @@ With zero impressions none is defined: an ad without delivery is unknown, neithe
 """
 
 from collections.abc import Sequence
-from math import isfinite
+from math import inf
+from numbers import Real
 from typing import Final, TypeAlias
 
 import msgspec
@@ -35,7 +36,8 @@ class PlatformMetrics(msgspec.Struct, frozen=True, kw_only=True):
     impressions, and ``quality_score`` is on the platform's scale. The ratios ``ctr``, ``cpc``, ``cpm`` and
     ``engagement_rate`` count only where the counts that define them are absent.
 
-    Raises ``ValueError`` for a negative or non-finite number.
+    Raises ``ValueError`` for what is no number, or a negative or non-finite one. Clicks may exceed impressions, as some
+    platforms report; what learns from them takes as many as there were impressions.
     """
 
     platform: Platform
@@ -55,8 +57,8 @@ class PlatformMetrics(msgspec.Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         for name in _NUMBERS:
             value = getattr(self, name)
-            if value is not None and not (isfinite(value) and value >= 0):
-                raise ValueError(f"{name} must be a finite number of 0 or more, not {value}")
+            if value is not None and not (isinstance(value, Real) and 0 <= float(value) < inf):
+                raise ValueError(f"{name} must be a finite number of 0 or more, not {str(value)[:40]!r}")
 
 
 _NUMBERS: Final = tuple(name for name in PlatformMetrics.__struct_fields__ if name not in ("platform", "currency"))

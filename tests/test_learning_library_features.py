@@ -209,6 +209,10 @@ def test_three_platforms_give_three_samples_and_one_gives_none() -> None:
         ({"meta": PlatformMetrics(platform=Platform.TIKTOK)}, "tiktok stand under meta"),
         ([PlatformMetrics(platform=Platform.META)] * 2, "twice"),
         ({"meta": {"impressions": -1}}, "impressions"),
+        ({"meta": {"impressions": "10"}}, "impressions must be a finite number of 0 or more, not '10'"),
+        ({"meta": 5}, "meta: metrics are a PlatformMetrics or a mapping, not int"),
+        (None, "platform data is a mapping by platform, or PlatformMetrics, not NoneType"),
+        ("abc", "not str"),
     ],
 )
 def test_what_does_not_fit_is_refused_with_words(data: Any, words: str) -> None:

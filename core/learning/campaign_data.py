@@ -75,10 +75,12 @@ def platform_data_of(data: Mapping[Any, Any] | Iterable[PlatformMetrics]) -> dic
     20
     """
     found: dict[Platform, PlatformMetrics] = {}
-    items = data.items() if isinstance(data, Mapping) else [(metrics.platform, metrics) for metrics in data]
-    for name, value in items:
+    for name, value in _named(data):
         platform = Platform(name)
         if not isinstance(value, PlatformMetrics):
+            if not isinstance(value, Mapping):
+                kind = type(value).__name__
+                raise ValueError(f"{platform}: metrics are a PlatformMetrics or a mapping, not {kind}")  # noqa: TRY004
             unknown = set(value) - set(PlatformMetrics.__struct_fields__)
             if unknown:
                 raise ValueError(f"{platform}: metrics have no field {sorted(map(str, unknown))[0]!r}")
@@ -89,6 +91,17 @@ def platform_data_of(data: Mapping[Any, Any] | Iterable[PlatformMetrics]) -> dic
             raise ValueError(f"{platform} comes twice")
         found[platform] = value
     return dict(sorted(found.items()))
+
+
+def _named(data: Mapping[Any, Any] | Iterable[PlatformMetrics]) -> Iterable[tuple[Any, Any]]:
+    if isinstance(data, Mapping):
+        return data.items()
+    rows = list(data) if isinstance(data, Iterable) else [data]
+    for row in rows:
+        if not isinstance(row, PlatformMetrics):
+            kind = type(row).__name__
+            raise ValueError(f"platform data is a mapping by platform, or PlatformMetrics, not {kind}")  # noqa: TRY004
+    return [(row.platform, row) for row in rows]
 
 
 def campaigns_of(campaigns: Iterable[CampaignLike]) -> list[CampaignData]:
