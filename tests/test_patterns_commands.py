@@ -186,6 +186,16 @@ def test_labels_narrow_and_one_that_does_not_is_told(tmp_path: Path) -> None:
     assert account["ranked"][0]["evidence"]["account_id"] == CAMPAIGNS // 2
 
 
+def test_an_objective_is_a_known_one_or_one_that_labels_name(tmp_path: Path) -> None:
+    told = run("recommend", "--objective", "nonsense", code=2).stderr
+    assert "--objective nonsense: known are app_installs, awareness," in told
+    assert len(told.splitlines()) == 1
+    labels = tmp_path / "labels.csv"
+    labels.write_text("campaign_id,objective\n" + "".join(f"c-{n:02},nonsense\n" for n in range(10)))
+    own = json.loads(run("recommend", "--objective", "nonsense", "--labels", labels, "--format", "json").output)
+    assert own["ranked"][0]["evidence"] == {"all": CAMPAIGNS, "objective": 10}
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [

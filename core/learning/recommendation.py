@@ -27,6 +27,9 @@ SCOPES: Final = ("vertical", "objective", "account_id")
 
 BY_CTR: Final = frozenset({"awareness", "reach", "engagement", "video_views"})
 BY_CPC: Final = frozenset({"traffic", "clicks", "landing_page_views"})
+BY_ROAS: Final = frozenset({"sales", "conversions", "purchases", "leads", "app_installs"})
+OBJECTIVES: Final = BY_CTR | BY_CPC | BY_ROAS
+"""The objectives whose measure is known. Campaigns may be labelled with others."""
 
 
 class PlatformOption(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,8 +78,9 @@ def recommend_platforms(
 ) -> PlatformRecommendation:
     """The platforms for a new campaign, from campaigns that have run; money in other currencies is left out.
 
-    ``objective`` decides the measure: ``ctr`` for ``BY_CTR``, ``cpc`` for ``BY_CPC``, else ``roas``, or ``cpc`` where
-    no revenue was ever reported. Raises ``ValueError`` for a budget that is not above 0.
+    ``objective`` decides the measure: ``ctr`` for ``BY_CTR``, ``cpc`` for ``BY_CPC``, else ``roas`` (for the user's
+    own labels too), or ``cpc`` where no revenue was ever reported. Raises ``ValueError`` for a budget that is not above
+    0.
     """
     if budget is not None and not budget > 0:
         raise ValueError(f"a budget is above 0, not {budget}")

@@ -58,6 +58,7 @@ def recommend(
         raise SetupError(f"--budget is above 0, not {budget}")
     settings = server_settings(ctx)
     wanted, known = of_account(account), {} if labels is None else read_labels(labels)
+    _refuse_unknown(objective, {label.objective for label in known.values()})
     live = read_live(settings)
     campaigns = labelled(live.of(), known)
     if wanted != ALL:
@@ -85,6 +86,16 @@ def recommend(
     sys.stdout.flush()
     if found.best is None:
         ctx.exit(1)
+
+
+def _refuse_unknown(objective: str, labelled: set[str]) -> None:
+    """Raises ``SetupError`` for an objective that decides no measure and that no label names."""
+    from core.learning.recommendation import OBJECTIVES
+
+    if objective and objective not in OBJECTIVES | labelled:
+        raise SetupError(
+            f"--objective {printable(objective)}: known are {', '.join(sorted(OBJECTIVES))}, and what --labels names"
+        )
 
 
 def _notes(
