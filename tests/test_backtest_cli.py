@@ -146,7 +146,8 @@ def test_rows_of_less_than_a_campaign_are_series_of_their_own(tmp_path: Path) ->
     whole = summary_of(path, "--series", "campaign_id")
     assert whole["series"] == 1
     assert whole["rows_of_one_date_and_series"] == 2 * 28
-    assert whole["notes"] == ["56 rows were added to another one of their date, platform and series"]
+    (note,) = whole["notes"]
+    assert note == "56 rows were added to another one of their date, platform and series; --series names other columns"
 
 
 @pytest.mark.parametrize("name", ["keyword", "adset", "adset_id", "id", "Keyword ID"])
@@ -207,6 +208,10 @@ BAD = {
     "date.csv": (GOOD + "21.3.2026,a,5,1\n", "line 3: the date must be like 2026-01-31"),
     "blank.csv": (GOOD + "2026-03-21, ,5,1\n", "line 3: campaign_id is empty"),
     "ragged.csv": (GOOD + "2026-03-21,a,5\n", "line 3: 3 values under 4 columns"),
+    "null.jsonl": (
+        '{"date": "2026-03-20", "campaign_id": null, "impressions": 1, "clicks": 0}\n',
+        "line 1: campaign_id is empty",
+    ),
     "broken.jsonl": ('{"date": ', "not JSON"),
     "list.jsonl": (
         '{"date": "2026-03-20", "campaign_id": "a", "impressions": 1, "clicks": 0}\n[]\n',

@@ -119,13 +119,8 @@ def _report(done: "Backtest", past: "History", rows: "DailyRows", split: str, ho
 
     comparisons, lines = verdict(done.scorecard, walking.DEFAULT, walking.MODEL, BASELINES)
     judged = measures(done.scorecard)
-    beyond = sum(clicks > shown for clicks, shown in zip(rows.clicks, rows.impressions, strict=True))
     first, last, days = day(split, "--split"), max(rows.day), whole_days(horizon)
-    notes = []
-    if rows.repeated:
-        notes.append(f"{rows.repeated:,} rows were added to another one of their date, platform and series")
-    if beyond:
-        notes.append(f"{beyond:,} rows with more clicks than impressions were taken to have as many")
+    notes = rows.oddities()
     begun = first + max(0, (min(rows.day) - first) // days) * days
     if min(rows.day) >= first:
         notes.append(f"no row lies before {split}: nothing was known when the first one was judged")
@@ -137,7 +132,7 @@ def _report(done: "Backtest", past: "History", rows: "DailyRows", split: str, ho
         "split": split,
         "horizon": horizon,
         "rows": len(rows.day),
-        "rows_with_more_clicks_than_impressions": beyond,
+        "rows_with_more_clicks_than_impressions": rows.beyond,
         "rows_of_one_date_and_series": rows.repeated,
         "series": int(past.platform.size),
         "series_by": rows.told_by,
