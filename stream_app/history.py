@@ -66,6 +66,21 @@ class DailyRows(msgspec.Struct):
         """How many rows are of a date, platform and series of which there was one before."""
         return len(self.day) - len(set(zip(self.day, self.platform, self.series, strict=True)))
 
+    @property
+    def beyond(self) -> int:
+        """How many rows have more clicks than impressions."""
+        return sum(clicks > shown for clicks, shown in zip(self.clicks, self.impressions, strict=True))
+
+    def oddities(self) -> list[str]:
+        """What is made of rows that are repeated or odd, in sentences."""
+        told = []
+        if self.repeated:
+            other = "; --series names other columns" if self.told_by else ""
+            told.append(f"{self.repeated:,} rows were added to another one of their date, platform and series{other}")
+        if self.beyond:
+            told.append(f"{self.beyond:,} rows with more clicks than impressions were taken to have as many")
+        return told
+
 
 class Columns(msgspec.Struct, frozen=True):
     """Which columns of a table hold what. Without ``platform`` the file's rows are all ``of``."""
@@ -215,7 +230,8 @@ def _table(
 
 
 def _part(row: Mapping[str, object], column: str) -> str:
-    part = str(row[column]).strip()
+    value = row[column]
+    part = "" if value is None else str(value).strip()
     if not part:
         raise ValueError(f"{column} is empty")
     return part

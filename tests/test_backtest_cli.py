@@ -104,7 +104,8 @@ def test_a_table_shows_every_predictor_and_the_verdict(table: Path) -> None:
     ):
         assert word in done.stdout
     assert "3 windows of 7d from 2026-03-16" in done.stdout
-    assert "model on meta: not promoted" in done.stdout
+    assert "model on meta: not promoted for what comes after the last window (" in done.stdout
+    assert "it served in 0 of the 3 judged windows" in done.stdout
 
 
 def test_files_that_name_no_platform_take_the_one_that_the_others_name(tmp_path: Path) -> None:
@@ -145,7 +146,8 @@ def test_rows_of_less_than_a_campaign_are_series_of_their_own(tmp_path: Path) ->
     whole = summary_of(path, "--series", "campaign_id")
     assert whole["series"] == 1
     assert whole["rows_of_one_date_and_series"] == 2 * 28
-    assert whole["notes"] == ["56 rows were added to another one of their date, platform and series"]
+    (note,) = whole["notes"]
+    assert note == "56 rows were added to another one of their date, platform and series; --series names other columns"
 
 
 @pytest.mark.parametrize("name", ["keyword", "adset", "adset_id", "id", "Keyword ID"])
@@ -168,6 +170,11 @@ def test_the_head_says_what_was_made_of_odd_rows(table: Path, tmp_path: Path) ->
     assert "note: 1 rows with more clicks than impressions were taken to have as many" in told
     assert "note: no row lies before 2026-02-01: nothing was known when the first one was judged" in told
     assert "note: the last window ends with the data, after 2 of 7 days" in told
+    assert "5 windows of 7d from 2026-03-01;" in told
+    assert "note: the first window begins" not in told
+    midweek = run(path, "--split", "2026-02-03", "--horizon", "7d").stdout
+    assert "windows of 7d from 2026-02-24;" in midweek
+    assert "note: the first window begins 5 of 7 days before the data" in midweek
 
 
 def test_files_that_tell_their_series_by_different_columns_are_refused(tmp_path: Path) -> None:
@@ -201,6 +208,10 @@ BAD = {
     "date.csv": (GOOD + "21.3.2026,a,5,1\n", "line 3: the date must be like 2026-01-31"),
     "blank.csv": (GOOD + "2026-03-21, ,5,1\n", "line 3: campaign_id is empty"),
     "ragged.csv": (GOOD + "2026-03-21,a,5\n", "line 3: 3 values under 4 columns"),
+    "null.jsonl": (
+        '{"date": "2026-03-20", "campaign_id": null, "impressions": 1, "clicks": 0}\n',
+        "line 1: campaign_id is empty",
+    ),
     "broken.jsonl": ('{"date": ', "not JSON"),
     "list.jsonl": (
         '{"date": "2026-03-20", "campaign_id": "a", "impressions": 1, "clicks": 0}\n[]\n',

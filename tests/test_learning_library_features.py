@@ -22,6 +22,7 @@ from core import (
 )
 from core.insight import Part, build
 from core.learning.campaign_data import campaigns_of, platform_data_of
+from core.learning.ctr_predictor import CTRPredictor
 from core.profile import DEFAULT_PROFILE
 from core.window import Window
 from schemas.insight import CrossPlatformInsight, Version
@@ -218,6 +219,37 @@ def test_three_platforms_give_three_samples_and_one_gives_none() -> None:
 def test_what_does_not_fit_is_refused_with_words(data: Any, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         platform_data_of(data)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (None, "campaigns are an iterable of them, not NoneType"),
+        ([1], "a campaign is a CampaignData or a pair of id and platform data, not '1'"),
+        ([("c",)], "a pair of id and platform data"),
+        (["abc"], "a pair of id and platform data"),
+        ([("c", None)], "not NoneType"),
+        ([(5, {})], "a campaign id is text, not int"),
+    ],
+)
+def test_what_is_no_campaign_is_refused_with_words(given: Any, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        campaigns_of(given)
+
+
+def test_ids_and_signals_of_the_wrong_kind_are_refused_with_words() -> None:
+    wrong: Any
+    for wrong in (None, 5):
+        with pytest.raises(ValueError, match="a campaign id is text"):
+            LEARNER.aggregate_platform_data(wrong, {})
+        with pytest.raises(ValueError, match="a campaign id is text"):
+            CTRPredictor().predict_cross_platform(wrong, {})
+    wrong = 5
+    with pytest.raises(ValueError, match="creative signals are a mapping"):
+        LEARNER.get_unified_features("c", {}, wrong)
+    wrong = {"hook_strength": "high"}
+    with pytest.raises(ValueError, match="hook_strength lies between 0 and 1"):
+        LEARNER.get_unified_features("c", {}, wrong)
 
 
 def test_a_campaign_comes_once_and_signals_lie_in_their_range() -> None:

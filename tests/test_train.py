@@ -226,7 +226,9 @@ def test_the_command_on_a_file(tmp_path: Path) -> None:
     assert report["header"]["measures"].keys() == model.header.measures.keys()
     assert (report["published"], report["control_fails"]) == (False, False)
     assert model.to_bytes() == train(daily(TRUTH), ("rows.csv",), DEFAULT_PROFILE).model.to_bytes()
-    part = json.loads(run(rows, "--to", "2025-04-20", "--split", "2025-04-01", "--format", "json").stdout)
+    twice = run(rows, rows, "--to", "2025-04-20", "--split", "2025-04-01", "--format", "json")
+    assert "parallax: 500 rows were added to another one of their date" in twice.stderr
+    part = json.loads(twice.stdout)
     assert part["header"]["last_day"] == "2025-03-31"
     assert part["header"]["details"]["windows"] == 19
 

@@ -1,6 +1,7 @@
 """What library users hand in: campaigns, and what each of their platforms reported."""
 
 from collections.abc import Iterable, Mapping
+from numbers import Real
 from typing import Any, TypeAlias
 
 import msgspec
@@ -25,18 +26,21 @@ class CreativeSignals(msgspec.Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         for name in self.__struct_fields__:
             value = getattr(self, name)
-            if value is not None and not 0 <= value <= 1:
-                raise ValueError(f"{name} lies between 0 and 1, not at {value}")
+            if value is not None and not (isinstance(value, Real) and 0 <= float(value) <= 1):
+                raise ValueError(f"{name} lies between 0 and 1, not at {str(value)[:40]}")
 
 
 def signals_of(signals: CreativeSignals | Mapping[str, float | None] | None) -> CreativeSignals | None:
-    """Signals from themselves or a mapping of their fields. Raises ``ValueError`` for a field that does not exist.
+    """Signals from themselves or a mapping of their fields. Raises ``ValueError`` for what is neither, and for a field
+    that does not exist.
 
     >>> signals_of({"hook_strength": 0.8}).hook_strength
     0.8
     """
     if signals is None or isinstance(signals, CreativeSignals):
         return signals
+    if not isinstance(signals, Mapping):
+        raise ValueError(f"creative signals are a mapping of their fields, not {type(signals).__name__}")  # noqa: TRY004
     unknown = set(signals) - set(CreativeSignals.__struct_fields__)
     if unknown:
         raise ValueError(f"creative signals have no field {min(map(str, unknown))!r}")
@@ -105,14 +109,30 @@ def _named(data: Mapping[Any, Any] | Iterable[PlatformMetrics]) -> Iterable[tupl
 
 
 def campaigns_of(campaigns: Iterable[CampaignLike]) -> list[CampaignData]:
-    """Campaigns in the order given. Raises ``ValueError`` for a campaign id that comes twice, and as above."""
+    """Campaigns in the order given. Raises ``ValueError`` for what is no campaign, for a campaign id that comes twice,
+    and as above.
+    """
+    if not isinstance(campaigns, Iterable):
+        raise ValueError(f"campaigns are an iterable of them, not {type(campaigns).__name__}")  # noqa: TRY004
     found: dict[str, CampaignData] = {}
-    for given in campaigns:
-        campaign = given
-        if not isinstance(campaign, CampaignData):
-            campaign_id, data = campaign
-            campaign = CampaignData(campaign_id=campaign_id, platforms=platform_data_of(data))
+    for campaign in map(_campaign, campaigns):
         if campaign.campaign_id in found:
             raise ValueError(f"campaign {campaign.campaign_id!r} comes twice: one seen on several platforms is one")
         found[campaign.campaign_id] = campaign
     return list(found.values())
+
+
+def _campaign(given: CampaignLike) -> CampaignData:
+    if isinstance(given, CampaignData):
+        return given
+    if not isinstance(given, tuple | list) or len(given) != 2:
+        raise ValueError(f"a campaign is a CampaignData or a pair of id and platform data, not {str(given)[:40]!r}")
+    campaign_id, data = given
+    return CampaignData(campaign_id=campaign_id_of(campaign_id), platforms=platform_data_of(data))
+
+
+def campaign_id_of(given: object) -> str:
+    """A campaign's id. Raises ``ValueError`` for what is no text."""
+    if not isinstance(given, str):
+        raise ValueError(f"a campaign id is text, not {type(given).__name__}")  # noqa: TRY004
+    return given

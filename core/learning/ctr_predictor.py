@@ -23,6 +23,7 @@ from core.learning.campaign_data import (
     CampaignData,
     CampaignLike,
     CreativeSignals,
+    campaign_id_of,
     campaigns_of,
     platform_data_of,
     signals_of,
@@ -203,7 +204,7 @@ class CTRPredictor:
         ``use_cache`` returns the earlier answer to the same question of the same model.
         """
         campaign = CampaignData(
-            campaign_id=campaign_id,
+            campaign_id=campaign_id_of(campaign_id),
             platforms=platform_data_of(platform_data),
             creative_id=creative_id,
             creative_dna=signals_of(creative_dna),

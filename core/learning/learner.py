@@ -7,7 +7,14 @@ from typing import Any
 from core.intervals import Floats
 from core.learning import patterns
 from core.learning.aggregation import aggregate
-from core.learning.campaign_data import CampaignLike, CreativeSignals, campaigns_of, platform_data_of, signals_of
+from core.learning.campaign_data import (
+    CampaignLike,
+    CreativeSignals,
+    campaign_id_of,
+    campaigns_of,
+    platform_data_of,
+    signals_of,
+)
 from core.learning.features import Features, UnifiedFeatures, unified_features
 from core.learning.training_rows import TrainingRows, training_rows
 from core.normalizer import PlatformNormalizer
@@ -40,7 +47,7 @@ class CrossPlatformLearner:
         self, campaign_id: str, platform_data: Mapping[Any, Any] | Iterable[PlatformMetrics]
     ) -> CrossPlatformInsight:
         """The campaign's insight over whatever its numbers cover: window ``all``, without bounds."""
-        return aggregate(campaign_id, platform_data_of(platform_data), self.normalizer)
+        return aggregate(campaign_id_of(campaign_id), platform_data_of(platform_data), self.normalizer)
 
     def get_unified_features(
         self,

@@ -119,26 +119,25 @@ def _report(done: "Backtest", past: "History", rows: "DailyRows", split: str, ho
 
     comparisons, lines = verdict(done.scorecard, walking.DEFAULT, walking.MODEL, BASELINES)
     judged = measures(done.scorecard)
-    beyond = sum(clicks > shown for clicks, shown in zip(rows.clicks, rows.impressions, strict=True))
     first, last, days = day(split, "--split"), max(rows.day), whole_days(horizon)
-    notes = []
-    if rows.repeated:
-        notes.append(f"{rows.repeated:,} rows were added to another one of their date, platform and series")
-    if beyond:
-        notes.append(f"{beyond:,} rows with more clicks than impressions were taken to have as many")
+    notes = rows.oddities()
+    begun = first + max(0, (min(rows.day) - first) // days) * days
     if min(rows.day) >= first:
         notes.append(f"no row lies before {split}: nothing was known when the first one was judged")
+    if min(rows.day) > begun >= first:
+        notes.append(f"the first window begins {min(rows.day) - begun} of {days} days before the data")
     if (last + 1 - first) % days:
         notes.append(f"the last window ends with the data, after {(last + 1 - first) % days} of {days} days")
     return {
         "split": split,
         "horizon": horizon,
         "rows": len(rows.day),
-        "rows_with_more_clicks_than_impressions": beyond,
+        "rows_with_more_clicks_than_impressions": rows.beyond,
         "rows_of_one_date_and_series": rows.repeated,
         "series": int(past.platform.size),
         "series_by": rows.told_by,
         "windows": done.windows,
+        "first_window": date.fromordinal(begun).isoformat(),
         "notes": notes,
         "summary": {one.predictor: one for one in judged if one.axis == "all"},
         "segments": [one for one in judged if one.axis != "all"],
@@ -160,7 +159,7 @@ def _print(report: dict[str, Any], done: "Backtest") -> None:
     by = f" by {'/'.join(report['series_by'])}" if report["series_by"] else ""
     click.echo(
         f"{judged[0].rows:,} rows, {judged[0].impressions:,.0f} impressions, {report['windows']} windows of"
-        f" {report['horizon']} from {report['split']}; {report['series']:,} series{printable(by)}"
+        f" {report['horizon']} from {report['first_window']}; {report['series']:,} series{printable(by)}"
     )
     for note in report["notes"]:
         click.echo(f"note: {note}")
@@ -169,9 +168,10 @@ def _print(report: dict[str, Any], done: "Backtest") -> None:
     click.echo()
     for platform, standing in done.standings.items():
         state = "promoted" if standing.promoted else "not promoted"
+        served = round(done.promoted_share[platform] * done.windows)
         click.echo(
-            f"model on {printable(platform)}: {state} ({standing.reason}); served"
-            f" {done.promoted_share[platform]:.0%} of the windows"
+            f"model on {printable(platform)}: {state} for what comes after the last window ({standing.reason}); it"
+            f" served in {served:,} of the {done.windows:,} judged windows"
         )
         fitted = ", ".join(f"{name} {value:.3g}" for name, value in done.fitted[platform].items())
         click.echo(f"default on {printable(platform)}: {fitted}")

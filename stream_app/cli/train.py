@@ -100,7 +100,10 @@ def _of_files(
 
     columns = [column for column in series.split(",") if column.strip()]
     rows = history.read(files, ingest_config(settings, None), columns, Platform(platform) if platform else None)
-    return history.between(rows, first, end), tuple(path.name for path in files)
+    kept = history.between(rows, first, end)
+    for line in kept.oddities():
+        click.echo(printable(f"parallax: {line}"), err=True)
+    return kept, tuple(path.name for path in files)
 
 
 def _of_topics(settings: "Settings", first: int | None, end: int | None) -> tuple["DailyRows", tuple[str, ...]]:
