@@ -28,7 +28,9 @@ def measure(bootstrap: str, workload: Workload, events: int, partitions: int, *,
         own_topics(bootstrap) as prefix,
         tempfile.TemporaryDirectory(prefix="parallax-bench-") as folder,
     ):
-        _create(bootstrap, [f"{prefix}events", f"{prefix}totals"], partitions)
+        # Left to the agent, the changelog is now and then made by the broker first, with one partition.
+        _create(bootstrap, [f"{prefix}plain-campaign-totals-changelog"], partitions, {"cleanup.policy": "compact"})
+        _create(bootstrap, [f"{prefix}events", f"{prefix}totals"], partitions, {"retention.ms": "-1"})
         feed = Feed(Settings(kafka_bootstrap=bootstrap, topic_prefix=prefix), keep=False)
         feed.publish(workload.plain("events", events))
         load = load_average()
@@ -46,11 +48,8 @@ def measure(bootstrap: str, workload: Workload, events: int, partitions: int, *,
     )
 
 
-def _create(bootstrap: str, topics: list[str], partitions: int) -> None:
-    wanted = [
-        NewTopic(topic, num_partitions=partitions, replication_factor=1, config={"retention.ms": "-1"})
-        for topic in topics
-    ]
+def _create(bootstrap: str, topics: list[str], partitions: int, config: dict[str, str]) -> None:
+    wanted = [NewTopic(topic, num_partitions=partitions, replication_factor=1, config=config) for topic in topics]
     admin = admin_of(bootstrap)
     for answer in admin.create_topics(wanted, operation_timeout=ANSWER_S).values():
         answer.result(timeout=ANSWER_S)
