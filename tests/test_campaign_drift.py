@@ -137,11 +137,11 @@ def test_days_before_the_newest_of_all_campaigns_are_left_out() -> None:
 
 @pytest.fixture(scope="module")
 def prefix(kafka: str) -> str:
-    """A topic prefix under which three campaigns stand, one of which changed."""
+    """A topic prefix under which four campaigns stand: one changed, and one a little."""
     found = f"{uuid.uuid4().hex[:8]}."
     topics.create(Settings(kafka_bootstrap=kafka, topic_prefix=found))
     producer = Producer({"bootstrap.servers": kafka})
-    days = [*campaign("even", 1), *campaign("odd", 2, 0.6), *campaign("plain", 4)]
+    days = [*campaign("even", 1), *campaign("odd", 2, 0.6), *campaign("plain", 4), *campaign("slight", 119, 0.9)]
     for number, one in enumerate(days):
         producer.produce(f"{found}insights.latest", insight_codec.encode(one), one.insight_id, partition=number % 4)
     assert producer.flush(20) == 0
@@ -157,7 +157,7 @@ def ran(kafka: str, prefix: str, *arguments: str) -> Any:
 def test_the_command_lists_the_campaigns_that_changed(kafka: str, prefix: str) -> None:
     told = ran(kafka, prefix)
     assert told.exit_code == 0, told.output
-    assert "1 of 3 campaigns changed in the newest 60 days" in told.output
+    assert "1 of 4 campaigns changed in the newest 60 days" in told.output
     assert "odd" in told.output
     assert "plain" not in told.output
     (line,) = ran(kafka, prefix, "--format", "json").output.splitlines()
@@ -172,6 +172,12 @@ def test_the_command_tells_of_one_campaign_that_did_not_change(kafka: str, prefi
     assert told.exit_code == 0, told.output
     assert "0 of 1 campaigns changed in the newest 30 days" in told.output
     assert "none" in told.output
+
+
+@pytest.mark.kafka
+def test_what_would_be_a_change_of_one_campaign_may_be_chance_among_several(kafka: str, prefix: str) -> None:
+    assert "1 of 1 campaigns changed" in ran(kafka, prefix, "slight").output
+    assert "slight" not in ran(kafka, prefix).output
 
 
 @pytest.mark.kafka

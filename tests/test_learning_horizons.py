@@ -113,6 +113,22 @@ def test_forgotten_series_leave_the_weeks_of_others_alone() -> None:
     assert weeks == [day for day in range(17, 25) if (day - wait("b")) % 7 == 0]
 
 
+def test_a_week_is_judged_by_the_intervals_of_the_day_on_which_it_began() -> None:
+    key = NAMES[0]
+    told: Reports = [{key: (400, 4 + 5 * (day % 4))} for day in range(40)]
+    ends = wait(key[0]) + 7
+    cards = []
+    for narrowed in (False, True):
+        predictor = closed(told[:ends], CtrPredictor(PLATFORMS, BASE))
+        if narrowed:
+            # As if its days had taught that nothing but the median is to be inside.
+            predictor._walk.intervals.histogram = np.zeros_like(predictor._walk.intervals.histogram)
+            predictor._walk.intervals.histogram[:, -1] = 1e9
+        cards.append(closed(told[ends : ends + 1], predictor, ends).cards["7d"])
+    assert list(cards[0].windows) == [ends]
+    assert cards[0] == cards[1]
+
+
 def test_a_model_is_judged_on_weeks_too() -> None:
     told: Reports = [{key: (300, 9 + at) for at, key in enumerate(NAMES)} for _ in range(30)]
     predictor = closed(told[:10], CtrPredictor(PLATFORMS, BASE))

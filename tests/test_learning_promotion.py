@@ -162,6 +162,17 @@ def succession(windows: Sequence[ScoredWindow], every: int, among: int = 1) -> l
     return found[1:]
 
 
+@given(capital=st.tuples(*(st.floats(1e-3, 20) for _ in BETS)), among=st.integers(1, 4))
+def test_a_successor_takes_over_at_most_half_of_what_promotion_takes(capital: tuple[float, ...], among: int) -> None:
+    proven = Standing(promoted=True, reason="it leads", capital=capital)
+    found = succeeding(proven, DEFAULT_RULE, among)
+    goal = among / DEFAULT_RULE.level
+    assert not found.promoted
+    assert sum(found.capital) == pytest.approx(min(sum(capital), goal / 2))
+    assert [one / sum(found.capital) for one in found.capital] == pytest.approx([one / sum(capital) for one in capital])
+    assert succeeding(NOT_YET, DEFAULT_RULE, among) == NOT_YET
+
+
 def test_of_models_that_are_no_better_none_is_promoted_more_often_than_the_level_says() -> None:
     runs = 120
     lucky = sum(promoted_at(succession(drawn(seed, 0.0, 180), 30)) <= 180 for seed in range(runs))

@@ -89,7 +89,8 @@ def succeeding(before: Standing, rule: PromotionRule = DEFAULT_RULE, among: int 
     """The standing of a model that takes the place of another, of a platform ``among`` so many.
 
     It has shown nothing, so it serves nowhere. But the bet is on whatever model there is: the capital stays, up to
-    ``CARRIED`` of what promotion takes, for else a model that is trained anew every week would never serve.
+    ``CARRIED`` of what promotion takes, for else models that are trained anew every month would hardly serve. One that
+    is replaced within ``WARM_UP`` windows is never staked on.
     """
     total = sum(before.capital)
     most = CARRIED * among / rule.level
